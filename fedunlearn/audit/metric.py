@@ -1,0 +1,42 @@
+"""The metrics that a comparison reports, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedunlearn.registry import Registry
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One reported number.
+
+    Attributes:
+        name: its key in the document of `compare --json`.
+        what: one line, with the range.
+        better: which value is good. "retrained": that of the model retrained without the forgotten data,
+            neither less nor more; "lower": the less the better.
+    """
+
+    name: str
+    what: str
+    better: str = "retrained"
+
+
+metrics: Registry[Metric] = Registry("metric", group="fedunlearn.metrics")
+
+for _metric in (
+    Metric("test_accuracy", "Share of unseen test samples answered correctly, 0 to 1."),
+    Metric("test_accuracy_by_class", "The same for each class by itself, 0 to 1."),
+    Metric("retain_accuracy", "Share of the remaining training data answered correctly, 0 to 1."),
+    Metric("forget_accuracy", "Share of the forget set that still gets its recorded label, by part, 0 to 1."),
+    Metric("forget_loss", "Mean log-loss on the forget set, by part, 0 upwards; low means still remembered."),
+    Metric("forgotten_classes_accuracy", "Test accuracy on the classes of the request, 0 to 1."),
+    Metric("backdoor_success", "Share of stamped test samples of other classes called the target, 0 to 1."),
+    Metric(
+        "canary_exposure", "Share of other wrong labels that a canary's wrong label outranks; chance is 0.5."
+    ),
+    Metric("membership_auc", "Chance that a forgotten sample has a lower loss than an unseen one, 0 to 1."),
+    Metric("cost", "Rounds, client epochs, bytes and seconds after the request.", better="lower"),
+):
+    metrics.register(_metric.name, _metric)

@@ -1,0 +1,1 @@
+"""Where knowledge sits in a model: channels, their attribution and selection, the packing of a portion."""

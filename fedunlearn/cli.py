@@ -1,0 +1,293 @@
+"""The command line: thin; each command calls one public function and prints its answer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedunlearn import __version__
+from fedunlearn.cli_arguments import parse_numbers, parse_options, parse_ratio
+from fedunlearn.cli_output import command_output, facts, table
+from fedunlearn.cli_status import exit_status
+from fedunlearn.config import FederationSettings, UnlearnSettings
+
+_DEFAULTS = FederationSettings()
+_UNLEARN = UnlearnSettings()
+
+app = typer.Typer(
+    help="Federated learning that can forget: simulate, ask for deletion, unlearn, compare with retraining.",
+    no_args_is_help=True,
+    add_completion=False,
+    suggest_commands=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+RequestId = Annotated[
+    str | None,
+    typer.Option(
+        "--request", metavar="ID", help="The deletion request.", show_default="the only one there is"
+    ),
+]
+Text = str | None
+
+
+class Kind(StrEnum):
+    """What `fedunlearn list` lists."""
+
+    TASKS = "tasks"
+    METHODS = "methods"
+    METRICS = "metrics"
+
+
+def _option(help: str, metavar: str | None = None, *, default: str | bool = True) -> object:
+    return typer.Option(help=help, metavar=metavar, show_default=default)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"fedunlearn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def simulate(
+    task: Annotated[str, _option("Name, images:PATH or module:object; see: list tasks.")] = _DEFAULTS.task,
+    clients: Annotated[int, _option("Clients of the federation, 2 or more.")] = _DEFAULTS.clients,
+    partition: Annotated[
+        str, _option("iid, dirichlet:A, pathological:K or by:COLUMN.")
+    ] = _DEFAULTS.partition,
+    rounds: Annotated[int, _option("Rounds of training.")] = _DEFAULTS.rounds,
+    seed: Annotated[int, _option("The same seed gives the same model, bit for bit.")] = _DEFAULTS.seed,
+    out: Annotated[Path, _option("Folder of the run; one with the same settings is resumed.", "RUN")] = Path(
+        "run"
+    ),
+    local_epochs: Annotated[
+        int, _option("Passes of a client over its data in a round.")
+    ] = _DEFAULTS.local_epochs,
+    learning_rate: Annotated[float, _option("Learning rate of the clients.")] = _DEFAULTS.learning_rate,
+    batch_size: Annotated[int, _option("Samples in a batch.")] = _DEFAULTS.batch_size,
+    network: Annotated[Text, _option("Name of a network.", default="the task's")] = _DEFAULTS.network,
+    momentum: Annotated[float, _option("Momentum of the clients' SGD, 0 to below 1.")] = _DEFAULTS.momentum,
+    strategy: Annotated[str, _option("Flower strategy that aggregates.")] = _DEFAULTS.strategy,
+    fraction: Annotated[
+        float, _option("Share of the clients in a round, above 0 to 1.")
+    ] = _DEFAULTS.fraction,
+    backdoor: Annotated[
+        Text, _option("Plant a back-door: client=0,share=0.8,target=0.", default="none")
+    ] = _DEFAULTS.backdoor,
+    canaries: Annotated[
+        Text, _option("Plant canaries: client=0,count=300.", default="none")
+    ] = _DEFAULTS.canaries,
+    engine: Annotated[str, _option("What executes the clients: local or ray.")] = _DEFAULTS.engine,
+    timeout: Annotated[
+        float, _option("Seconds after which a client is left out of a round.")
+    ] = _DEFAULTS.timeout,
+    as_json: Json = False,
+) -> None:
+    """Train a federation of simulated clients and keep it in a run folder."""
+    with command_output(as_json) as output:
+        from fedunlearn.federation import Federation
+
+        federation = Federation.simulate(
+            task,
+            clients=clients,
+            partition=partition,
+            rounds=rounds,
+            seed=seed,
+            out=out,
+            local_epochs=local_epochs,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            network=network,
+            momentum=momentum,
+            strategy=strategy,
+            fraction=fraction,
+            backdoor=backdoor,
+            canaries=canaries,
+            engine=engine,
+            timeout=timeout,
+        )
+        training = federation.train(on_progress=output.on_progress)
+        output.answer(
+            {"run": federation.folder, "settings": federation.settings, "training": training},
+            facts(training),
+            f"Next: fedunlearn request {federation.folder} --client 0",
+        )
+
+
+@app.command()
+def request(
+    run: Run,
+    client: Annotated[
+        int | None, _option("The client that asks; without it, every holder of the classes.")
+    ] = None,
+    classes: Annotated[Text, _option("Only these classes: 3,4.", "NUMBERS", default="all")] = None,
+    samples: Annotated[
+        Text,
+        _option(
+            "Only these samples, as indices into the client's own data: 1,5,9.", "NUMBERS", default="all"
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask for deletion in RUN: a client, its classes, its samples, or a class wherever it is held."""
+    with command_output(as_json) as output:
+        from fedunlearn.federation import Federation
+
+        filed = Federation.open(run).request_deletion(
+            client=client,
+            classes=parse_numbers("classes", classes),
+            samples=parse_numbers("samples", samples),
+        )
+        output.answer(filed, facts(filed), f"Next: fedunlearn unlearn {run} --request {filed.id}")
+
+
+@app.command()
+def requests(run: Run, as_json: Json = False) -> None:
+    """List the deletion requests of RUN, with their states."""
+    with command_output(as_json) as output:
+        from fedunlearn.federation import Federation
+
+        known = Federation.open(run).requests()
+        shown = (
+            table(known)
+            if known
+            else f"No deletion request yet; make one: fedunlearn request {run} --client 0"
+        )
+        output.answer({"requests": known}, shown)
+
+
+@app.command()
+def unlearn(
+    run: Run,
+    request: RequestId = None,
+    method: Annotated[str, _option("How it is forgotten; see: list methods.")] = _UNLEARN.method,
+    ratio: Annotated[
+        str, _option("Share of the channels: auto, 0 to 1, or a share a layer: conv1=0.1,hidden=0.3.")
+    ] = "auto",
+    rounds: Annotated[int, _option("Recovery rounds.")] = _UNLEARN.rounds,
+    together: Annotated[bool, typer.Option("--together", help="Serve all pending requests as one.")] = False,
+    option: Annotated[
+        list[str] | None,
+        _option("An option of the method, such as attribution=ablation; may be repeated.", "NAME=VALUE"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Serve a deletion request of RUN; all pending ones, one after the other, when none is named."""
+    with command_output(as_json) as output:
+        from fedunlearn.federation import Federation
+
+        served = Federation.open(run).unlearn(
+            request,
+            method=method,
+            ratio=parse_ratio(ratio),
+            rounds=rounds,
+            together=together,
+            on_progress=output.on_progress,
+            **parse_options(option or []),
+        )
+        output.answer(served, facts(served), f"Next: fedunlearn compare {run}")
+
+
+@app.command()
+def compare(
+    run: Run,
+    request: RequestId = None,
+    retrain: Annotated[
+        bool, typer.Option(help="Retrain without the forget set where that is not done yet.")
+    ] = True,
+    rounds_after: Annotated[int, _option("Ordinary rounds to train after that, and compare again.", "K")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Put the original, unlearned and retrained models of RUN side by side, and write the report."""
+    with command_output(as_json) as output:
+        from fedunlearn.federation import Federation
+
+        comparison = Federation.open(run).compare(
+            request, retrain=retrain, rounds_after=rounds_after, on_progress=output.on_progress
+        )
+        output.answer(comparison.document, comparison.table())
+
+
+@app.command()
+def benchmark(
+    experiment: Annotated[
+        Path, typer.Argument(metavar="EXPERIMENT.toml", help="The experiment.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for runs and tables.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Run EXPERIMENT.toml over its seeds, and tabulate unlearning against retraining."""
+    with command_output(as_json) as output:
+        from fedunlearn.benchmark import benchmark as run_benchmark
+
+        document = run_benchmark(experiment, out, on_progress=output.on_progress)
+        output.answer(document, f"The tables are in {out}")
+
+
+@app.command()
+def report(run: Run, as_json: Json = False) -> None:
+    """Write the report of the comparison in RUN, one self-contained HTML page."""
+    with command_output(as_json) as output:
+        from fedunlearn.federation import Federation
+
+        page = Federation.open(run).report()
+        output.answer({"report": page}, f"The report is {page}")
+
+
+@app.command(name="list")
+def list_names(
+    kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)], as_json: Json = False
+) -> None:
+    """List the tasks, methods or metrics that are known by name."""
+    with command_output(as_json) as output:
+        from fedunlearn.catalogue import catalogue
+
+        known = catalogue(kind.value)
+        output.answer({kind.value: known}, table(known))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, _option("Folder of the demonstration.", "RUN")] = Path("demo-run"),
+    as_json: Json = False,
+) -> None:
+    """Train, plant a back-door, ask for deletion, unlearn and compare: the whole path, in minutes."""
+    with command_output(as_json) as output:
+        from fedunlearn.demo import demo as run_demo
+
+        comparison = run_demo(out, on_progress=output.on_progress)
+        output.answer(comparison.document, comparison.table(), f"The report is {out / 'report.html'}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: the words after the program's name; None for those of this process.
+
+    Returns:
+        The exit status: 0; 1 it did not work; 2 wrong arguments; 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # So that --task module:object finds a module of this folder; last, so that it hides nothing.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    return exit_status(lambda: app(words, prog_name="fedunlearn", standalone_mode=False), words)

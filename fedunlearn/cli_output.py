@@ -1,0 +1,132 @@
+"""What the command line prints: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from fedunlearn.progress import OnProgress, progress_reporter
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+# Tables are laid out for this width where there is no terminal to ask.
+PLAIN_WIDTH = 120
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Where one command puts its answer.
+
+    Args:
+        stream: standard output as it was when the command began.
+        as_json: True: one JSON document; False: text and tables for a person.
+        on_progress: for the call's `on_progress`.
+    """
+
+    stream: TextIO
+    as_json: bool
+    on_progress: OnProgress
+
+    def answer(self, document: Any, *shown: RenderableType) -> None:
+        """Print `document` as JSON, or else what is `shown` to a person."""
+        if self.as_json:
+            print_json(document, self.stream)
+            return
+        from rich.console import Console
+
+        width = None if self.stream.isatty() else PLAIN_WIDTH
+        console = Console(file=self.stream, width=width, highlight=False, markup=False)
+        for part in shown:
+            console.print(part, soft_wrap=isinstance(part, str))
+
+
+@contextmanager
+def command_output(as_json: bool) -> Iterator[Output]:
+    """The `Output` of one command; while it runs, whatever any library prints goes to standard error."""
+    stream = sys.stdout
+    with redirect_stdout(sys.stderr), progress_reporter() as on_progress:
+        yield Output(stream, as_json, on_progress)
+
+
+def facts(record: Any) -> RenderableType:
+    """A record as lines of name and value; a list of records as a table."""
+    if isinstance(record, (list, tuple)):
+        return table(record)
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    for name, value in plain(record).items():
+        grid.add_row(_words(name), _cell(value))
+    return grid
+
+
+def table(records: Sequence[Any]) -> RenderableType:
+    """Records of one kind as a table, one row each."""
+    from rich.table import Table
+
+    rows = [plain(record) for record in records]
+    shown = Table(*(_words(name) for name in rows[0])) if rows else Table()
+    for row in rows:
+        shown.add_row(*(_cell(value) for value in row.values()))
+    return shown
+
+
+def print_json(document: Any, stream: TextIO) -> None:
+    """Write `document` as one line-broken JSON document."""
+    print(json.dumps(plain(document), indent=2, allow_nan=False), file=stream, flush=True)
+
+
+def print_error(sentence: str, as_json: bool) -> None:
+    """Write `sentence` on standard error and, with `as_json`, `{"error": sentence}` on standard output."""
+    one_line = " ".join(sentence.split())
+    print(f"Error: {one_line}", file=sys.stderr, flush=True)
+    if as_json:
+        print_json({"error": one_line}, sys.stdout)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON knows it: records become objects, NaN and infinities null, paths text.
+
+    Raises:
+        TypeError: for what has no plain form.
+    """
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
+    if hasattr(value, "model_dump"):
+        return plain(value.model_dump())
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    raise TypeError(f"a {type(value).__name__} has no JSON form.")
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(_cell(item) for item in value) or "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{_words(key)} {_cell(item)}" for key, item in value.items()) or "-"
+    return str(value)

@@ -1,0 +1,65 @@
+"""The ClientApp: handlers behind the guard. `add_erasure` puts the same handlers beside those of any app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from fedunlearn.clients import handlers
+from fedunlearn.clients.guard import guarded
+from fedunlearn.clients.site import Site, site_from_context
+from fedunlearn.config import UnlearnSettings
+from fedunlearn.strategies import methods
+
+SiteHandler = Callable[[Message, Site], Message]
+SiteOf = Callable[[Context], Site]
+
+
+def client_app() -> ClientApp:
+    """The app of a simulated federation: ordinary training and everything that erasure needs."""
+    app = ClientApp()
+    app.train()(_behind_guard(handlers.train, site_from_context))
+    return add_erasure(app, site_from_context)
+
+
+def add_erasure(app: ClientApp, site_of: SiteOf) -> ClientApp:
+    """Register the erasure handlers beside `app`'s own, and return it.
+
+    Args:
+        app: any Flower ClientApp; its `train` must leave out what a filed request names
+            (`site.training_samples()` does).
+        site_of: the client's place for a Flower context.
+    """
+    app.query("requests")(_behind_guard(handlers.announce, site_of))
+    app.query("acknowledge")(_behind_guard(handlers.acknowledge, site_of))
+    app.evaluate("audit")(_behind_guard(handlers.audit, site_of))
+    for kind, action in sorted(_phase_messages()):
+        register = app.train if kind == "train" else app.query
+        register(action)(_behind_guard(handlers.run_phase, site_of))
+    return app
+
+
+def _phase_messages() -> set[tuple[str, str]]:
+    """Every message that a phase of a registered method sends, as (category, action)."""
+    names = set()
+    for name in methods.names():
+        method = methods.get(name)
+        for phase in method.phases(UnlearnSettings(method=name), rounds=1):
+            category, _, action = phase.message.partition(".")
+            names.add((category, action))
+    return names
+
+
+def _behind_guard(handler: SiteHandler, site_of: SiteOf) -> Callable[[Message, Context], Message]:
+    def handle(message: Message, context: Context) -> Message:
+        return handler(message, site_of(context))
+
+    def channels(context: Context) -> Mapping[str, int]:
+        return {group.layer: group.channels for group in site_of(context).layout.groups}
+
+    return guarded(handle, channels, lambda context: site_of(context).classes)
+
+
+app = client_app()

@@ -1,0 +1,235 @@
+"""What a client does with each kind of message. Every handler is a function of (message, site)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+from fedunlearn.announcement import check_request_id
+from fedunlearn.audit.examination import examine
+from fedunlearn.channels.mask import ChannelMask
+from fedunlearn.channels.packing import Portion, digest_state, unpack
+from fedunlearn.clients.site import Site
+from fedunlearn.config import UnlearnSettings, make_settings
+from fedunlearn.errors import ClientError
+from fedunlearn.randomness import derive_seed
+from fedunlearn.strategies.content import (
+    ARRAYS,
+    BASE,
+    CONFIG,
+    EXTRA,
+    FLAGS,
+    MASK,
+    METRICS,
+    array_record,
+    numpy_arrays,
+)
+from fedunlearn.strategies.method import Work, methods
+from fedunlearn.tasks.training import train_locally
+
+State = dict[str, torch.Tensor]
+
+
+def announce(message: Message, site: Site) -> Message:
+    """Who this client is, how much it holds, and which requests it has filed; never a sample's id."""
+    announced = site.inbox.announcements()
+    forgotten = site.inbox.forgotten_positions()
+    config = ConfigRecord(
+        {
+            "client": site.client,
+            "samples": len(site.holding.samples),
+            "retained": len(site.holding.training_positions(forgotten)),
+            "public-key": site.public_key,
+            "ids": [request.id for request in announced],
+            "scopes": [request.scope for request in announced],
+            "classes": [",".join(map(str, request.classes or ())) for request in announced],
+            "counts": [request.count for request in announced],
+            "commitments": [request.commitment for request in announced],
+            "signatures": [request.signature for request in announced],
+        }
+    )
+    return Message(RecordDict({CONFIG: config}), reply_to=message)
+
+
+def acknowledge(message: Message, site: Site) -> Message:
+    """Write down what the server says of requests that were filed here; others are none of our business."""
+    config = _config(message)
+    filed = {request.id for request in site.inbox.all()}
+    told = zip(_texts(config, "ids"), _texts(config, "states"), _texts(config, "reasons"), strict=True)
+    for id, state, reason in told:
+        if id in filed:
+            site.inbox.acknowledge(id, state, reason)
+    return announce(message, site)
+
+
+def train(message: Message, site: Site) -> Message:
+    """An ordinary round of local training, without anything that a filed request names."""
+    config = _config(message)
+    model = site.load(_whole_model(message))
+    samples = site.training_samples()
+    round_number = _integer(config, "server-round")
+    seed = derive_seed(_integer(config, "seed"), "train", round_number, site.client)
+    settings = replace(site.training, proximal_mu=float(_number(config, "proximal-mu", 0.0)))
+    result = train_locally(
+        site.task, model, samples, settings, torch.Generator().manual_seed(seed)
+    )
+    arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    metrics = {"num-examples": len(samples), "loss": result.mean_loss}
+    return _reply(message, arrays, metrics, {"deletion-request": bool(site.inbox.pending())})
+
+
+def run_phase(message: Message, site: Site) -> Message:
+    """One phase of a method: its own client computation, on this client's data.
+
+    Which computation runs is looked up among the registered methods; the message carries no code.
+    """
+    config = _config(message)
+    base = _base_model(message, site)
+    if base is None:
+        return _reply(message, {}, {}, {"needs-base": True})
+    settings = make_settings(UnlearnSettings, json.loads(str(config["settings"])))
+    phases = methods.get(str(config["method"])).phases(settings, _integer(config, "rounds"))
+    number = _integer(config, "phase")
+    if not 0 <= number < len(phases) or phases[number].message != message.metadata.message_type:
+        raise ClientError(
+            f"phase {number} of method {config['method']!r} does not send {message.metadata.message_type!r}; "
+            "server and client must run the same version of the method."
+        )
+    requests = _texts(config, "requests")
+    positions = site.forget_positions(requests)
+    mask, portion = _what_moves(message, site, base)
+    records = message.content.array_records
+    state = unpack(base, numpy_arrays(records[ARRAYS]), portion) if ARRAYS in records else base
+    seed = derive_seed(_integer(config, "seed"), message.metadata.message_type, number, site.client)
+
+    def keep(name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        np.savez(kept_path(site.folder, name, requests), **dict(arrays))  # type: ignore[arg-type]
+
+    work = Work(
+        role="target" if len(positions) else "remaining",
+        task=site.task,
+        model=site.load(state),
+        base=base,
+        layout=site.layout,
+        mask=mask,
+        portion=portion,
+        forget=site.holding.samples.take(positions),
+        retain=site.training_samples(),
+        held_out=site.held_out_samples(),
+        arrays=numpy_arrays(records[EXTRA]) if EXTRA in records else {},
+        settings=settings,
+        training=site.training,
+        round=number,
+        generator=torch.Generator().manual_seed(seed),
+        keep=keep,
+    )
+    reply = phases[number].compute(work)
+    return _reply(message, reply.arrays, reply.metrics, {"deletion-request": bool(site.inbox.pending())})
+
+
+def kept_path(folder: Path, name: str, requests: Sequence[str]) -> Path:
+    """Where a client keeps, in its own folder, what a phase computed and does not send."""
+    return folder / f"{name}-{'+'.join(check_request_id(id) for id in requests)}.npz"
+
+
+def audit(message: Message, site: Site) -> Message:
+    """Counts, sums and histograms of a model on this client's forget set (in parts) and retained samples.
+
+    A client that is sent the whole model keeps it as a base for later messages.
+    """
+    config = _config(message)
+    base = _base_model(message, site)
+    if base is None:
+        return _reply(message, {}, {}, {"needs-base": True})
+    _, portion = _what_moves(message, site, base)
+    records = message.content.array_records
+    model = site.load(unpack(base, numpy_arrays(records[ARRAYS]), portion) if ARRAYS in records else base)
+    positions = site.forget_positions(_texts(config, "requests"))
+    groups = {"forget.all": positions}
+    parts = site.holding.parts[positions]
+    if len(set(parts)) > 1 or (len(parts) and parts[0] != "ordinary"):
+        groups["forget.triggered"] = positions[parts == "triggered"]
+        groups["forget.untriggered"] = positions[parts == "ordinary"]
+        groups["forget.canaries"] = positions[parts == "canaries"]
+    if bool(config.get("retained", True)):
+        groups["retain"] = site.holding.training_positions(site.inbox.forgotten_positions())
+    metrics: dict[str, int | float | list[int] | list[float]] = {"num-examples": len(positions)}
+    for group, members in groups.items():
+        if len(members) == 0:
+            continue
+        true_labels = site.holding.true_labels[members] if group == "forget.canaries" else None
+        samples = site.holding.samples.take(members)
+        for name, value in examine(site.task, model, samples, site.classes, true_labels).items():
+            metrics[f"{group}.{name}"] = value
+    return Message(RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
+
+
+def _reply(
+    message: Message,
+    arrays: Mapping[str, np.ndarray],
+    metrics: Mapping[str, float],
+    flags: Mapping[str, bool],
+) -> Message:
+    content = RecordDict({FLAGS: ConfigRecord(dict(flags)), METRICS: MetricRecord(dict(metrics))})
+    content[ARRAYS] = array_record(arrays)
+    return Message(content, reply_to=message)
+
+
+def _config(message: Message) -> ConfigRecord:
+    if CONFIG not in message.content.config_records:
+        raise ClientError(f"a {message.metadata.message_type!r} message came without its record {CONFIG!r}.")
+    return message.content.config_records[CONFIG]
+
+
+def _integer(config: ConfigRecord, name: str) -> int:
+    value = config.get(name)
+    if not isinstance(value, int):
+        raise ClientError(f"the message's configuration lacks the whole number {name!r}.")
+    return value
+
+
+def _number(config: ConfigRecord, name: str, default: float) -> float:
+    value = config.get(name, default)
+    if not isinstance(value, int | float):
+        raise ClientError(f"the message's configuration gives {name!r} as {value!r}; expected a number.")
+    return value
+
+
+def _texts(config: ConfigRecord, name: str) -> list[str]:
+    value = config.get(name, [])
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def _tensors(record: ArrayRecord) -> State:
+    # Arrays that came in a message are read-only and shared between clients; a model needs its own.
+    return {name: torch.from_numpy(array.copy()) for name, array in numpy_arrays(record).items()}
+
+
+def _whole_model(message: Message) -> State:
+    return _tensors(message.content.array_records[ARRAYS])
+
+
+def _base_model(message: Message, site: Site) -> State | None:
+    """The base that the message names: out of the message, or out of this client's own store; else None."""
+    digest = str(_config(message)["base"])
+    if BASE in message.content.array_records:
+        base = _tensors(message.content.array_records[BASE])
+        if digest_state(base) != digest:
+            raise ClientError("the base model that came does not have the digest that the message names.")
+        site.base_models.put(base)
+        return base
+    return site.base_models.get(digest) if site.base_models.has(digest) else None
+
+
+def _what_moves(message: Message, site: Site, base: State) -> tuple[ChannelMask | None, Portion]:
+    if MASK not in message.content.array_records:
+        return None, Portion.everything(base)
+    mask = ChannelMask.from_arrays(numpy_arrays(message.content.array_records[MASK]))
+    mask.validate(site.layout)
+    return mask, mask.portion(site.layout)

@@ -1,0 +1,142 @@
+"""What a client owns: its samples, its folder, its inbox, and what of its samples it still uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from flwr.app import Context
+from torch import nn
+
+from fedunlearn.channels.layout import Layout, channel_layout
+from fedunlearn.clients.base_models import BaseModels
+from fedunlearn.clients.inbox import Inbox
+from fedunlearn.clients.keys import ClientKey
+from fedunlearn.config import FederationSettings, settings_from_run_config
+from fedunlearn.data.dataset import Samples
+from fedunlearn.data.holding import Holding, holding
+from fedunlearn.errors import ClientError
+from fedunlearn.tasks import get_task
+from fedunlearn.tasks.base import Task
+from fedunlearn.tasks.training import TrainingSettings
+
+ModelState = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One client's place.
+
+    Attributes:
+        client: its id.
+        folder: its own folder; nobody else reads it.
+        task: what is learned.
+        holding: its samples.
+        classes: number of classes.
+        layout: the channels of the federation's model.
+        training: the federation's local recipe.
+        blank: a model of the federation's architecture; `load` fills it.
+    """
+
+    client: int
+    folder: Path
+    task: Task
+    holding: Holding
+    classes: int
+    layout: Layout
+    training: TrainingSettings
+    blank: nn.Module
+
+    @property
+    def inbox(self) -> Inbox:
+        """Deletion requests that were filed here."""
+        return Inbox(self.folder)
+
+    @property
+    def base_models(self) -> BaseModels:
+        """Models that this client keeps by digest, so that they need not be sent again."""
+        return BaseModels(self.folder / "base")
+
+    @property
+    def public_key(self) -> str:
+        """The key that signs this client's requests; the server registers it at first contact."""
+        return ClientKey.of(self.folder).public_key
+
+    def load(self, state: ModelState) -> nn.Module:
+        """The federation's model with `state` in it. Raises ClientError when it does not fit."""
+        try:
+            self.blank.load_state_dict(dict(state))
+        except RuntimeError as error:
+            names = ", ".join(sorted(state)[:3])
+            raise ClientError(
+                f"the received model ({names}, …) is not of this federation's architecture; "
+                "start the federation with the network that the model was made with."
+            ) from error
+        return self.blank
+
+    def training_samples(self) -> Samples:
+        """What may be trained on: everything but the held-out samples and every filed forget set."""
+        return self.holding.samples.take(self.holding.training_positions(self.inbox.forgotten_positions()))
+
+    def held_out_samples(self) -> Samples:
+        """Retained samples that are never trained on."""
+        kept = np.setdiff1d(self.holding.held_out, self.inbox.forgotten_positions())
+        return self.holding.samples.take(kept)
+
+    def forget_positions(self, request_ids: Sequence[str]) -> np.ndarray:
+        """Training positions of the requests' forget set here, sorted; empty for a client that has none."""
+        wanted = [request.positions for request in self.inbox.all() if request.id in request_ids]
+        if not wanted:
+            return np.empty(0, dtype=np.int64)
+        asked = np.unique(np.concatenate([np.asarray(p, dtype=np.int64) for p in wanted]))
+        return np.setdiff1d(asked, self.holding.held_out)
+
+
+def site_from_context(context: Context) -> Site:
+    """The site of the client that Flower is asking: its id is its partition id.
+
+    In simulation all folders are in the run's; a deployment names `client-folder` in the node's configuration.
+    Raises ClientError when neither is there.
+    """
+    settings = settings_from_run_config(context.run_config)
+    client = int(context.node_config["partition-id"])
+    if "client-folder" in context.node_config:
+        folder = Path(str(context.node_config["client-folder"]))
+    elif context.run_config.get("out"):
+        folder = Path(str(context.run_config["out"])) / "clients" / str(client)
+    else:
+        raise ClientError(f"client {client} has no folder; give `client-folder` in the node's configuration.")
+    return _simulated_site(settings, folder, client)
+
+
+# A process serves the same few clients round after round; the bound keeps memory flat with many clients.
+@lru_cache(maxsize=128)
+def _simulated_site(settings: FederationSettings, folder: Path, client: int) -> Site:
+    torch.set_num_threads(1)
+    task = get_task(settings.task)
+    dataset = task.dataset(settings.seed)
+    model = task.build(settings.network, 0, dataset)
+    return Site(
+        client=client,
+        folder=folder,
+        task=task,
+        holding=holding(settings, client, dataset),
+        classes=len(dataset.classes),
+        layout=channel_layout(model, task.inputs(dataset.test.inputs[:2])),
+        training=training_settings(settings),
+        blank=model,
+    )
+
+
+def training_settings(settings: FederationSettings) -> TrainingSettings:
+    """The local recipe that a federation's settings state."""
+    return TrainingSettings(
+        local_epochs=settings.local_epochs,
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
+        batch_size=settings.batch_size,
+    )

@@ -1,0 +1,97 @@
+"""Frozen, validated settings: of a federation, and of one unlearning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from fedunlearn.errors import SettingsError
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class FederationSettings(BaseModel):
+    """What a federation is: task, clients, their data, and how they train.
+
+    Equal settings give equal models, bit for bit, on every engine.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = "mnist5k"
+    clients: Annotated[int, Field(ge=2)] = 10
+    partition: str = "dirichlet:1.0"
+    rounds: PositiveInt = 15
+    local_epochs: PositiveInt = 2
+    learning_rate: Annotated[float, Field(gt=0)] = 0.02
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    batch_size: PositiveInt = 32
+    network: str | None = None
+    seed: Seed = 0
+    strategy: str = "fedavg"
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the available clients that a round samples."""
+    backdoor: str | None = None
+    canaries: str | None = None
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of its samples that each client never trains on: its own unseen data."""
+    engine: Literal["local", "ray"] = "local"
+    timeout: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds after which a client that has not answered is left out of the round."""
+
+
+class UnlearnSettings(BaseModel):
+    """How one request is served."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str = "selective-channels"
+    ratio: float | dict[str, float] | Literal["auto"] = "auto"
+    """Share of the channels of each layer, a table layer -> share, or read off the attribution."""
+    rounds: PositiveInt = 3
+    local_epochs: PositiveInt = 1
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """None: the federation's own."""
+    options: dict[str, str | float | int | bool] = Field(default_factory=dict)
+    """Options of the method itself."""
+
+    @field_validator("ratio")
+    @classmethod
+    def _ratio_is_a_share(cls, ratio: Any) -> Any:
+        for share in ratio.values() if isinstance(ratio, dict) else [ratio]:
+            if share != "auto" and not 0 <= share <= 1:
+                raise ValueError(f"expected a share from 0 to 1, or 'auto', not {share}")
+        return ratio
+
+
+def make_settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """Build `kind` from `values`; every mistake becomes one sentence in a SettingsError."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"] if part not in ("float", "int")) or "settings"
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"there is no such setting; known: {', '.join(sorted(kind.model_fields))}"
+        raise SettingsError(f"{name.replace('_', '-')} = {first['input']!r}: {message}.") from error
+
+
+def settings_from_run_config(run_config: Mapping[str, Any]) -> FederationSettings:
+    """Federation settings out of Flower's run configuration: the command line's words, "" for nothing.
+
+    Keys that are no setting of a federation are left to whoever reads them.
+    """
+    values = {name: run_config.get(name.replace("_", "-"), "") for name in FederationSettings.model_fields}
+    return make_settings(FederationSettings, {name: value for name, value in values.items() if value != ""})
+
+
+def run_config_of(settings: FederationSettings) -> dict[str, Any]:
+    """The inverse of `settings_from_run_config`."""
+    values = settings.model_dump()
+    return {name.replace("_", "-"): "" if value is None else value for name, value in values.items()}

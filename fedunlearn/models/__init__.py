@@ -1,0 +1,8 @@
+"""Networks by name: a factory `(input_shape, classes) -> Module` each."""
+
+from __future__ import annotations
+
+from fedunlearn.models import groupnorm_cnn, lenet, resnet, torchvision_networks
+from fedunlearn.models.registered import NetworkFactory, networks
+
+__all__ = ["NetworkFactory", "groupnorm_cnn", "lenet", "networks", "resnet", "torchvision_networks"]

@@ -1,0 +1,8 @@
+"""What a comparison says: tables, pictures and one self-contained page, all from one document."""
+
+from __future__ import annotations
+
+from fedunlearn.reports.table import comparison_table
+pass
+
+__all__ = ["comparison_table"]

@@ -1,0 +1,186 @@
+"""The numbers that a report shows: where they stand in the document, how they read, what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fedunlearn.reports.document import Model, value
+
+PARTS = {
+    "all": ("Forget set", "the samples that are to be forgotten"),
+    "triggered": ("Triggered part", "the samples to be forgotten that carry the planted trigger and a wrong label"),
+    "untriggered": ("Untriggered part", "the samples to be forgotten that carry no trigger, the owner's ordinary data"),
+    "canaries": ("Canaries", "the samples to be forgotten that were given a random wrong label on purpose"),
+}
+"""Part of the forget set -> its name for people, and what is in it."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One reported number.
+
+    Attributes:
+        key: dotted place in a model's entry; also its column in the CSV.
+        label: its name for people, short enough for a terminal.
+        kind: "share" (0 to 1, shown in percent), "score" (0 to 1), "loss", "count", "bytes" or "seconds".
+        role: "ability" (is to stay), "memory" (shows what is remembered) or "cost".
+        meaning: what it says, for somebody who is not an engineer.
+        tolerance: difference to the retrained model that passes for none.
+        informative: least difference between original and retrained at which it can tell anything.
+    """
+
+    key: str
+    label: str
+    kind: str
+    role: str
+    meaning: str
+    tolerance: float = 0.0
+    informative: float = 0.0
+
+
+def _ability(key: str, label: str, meaning: str) -> Measure:
+    return Measure(key, label, "share", "ability", meaning, tolerance=0.02, informative=0.05)
+
+
+def _cost(key: str, label: str, kind: str, meaning: str) -> Measure:
+    return Measure(f"cost.{key}", label, kind, "cost", meaning)
+
+
+def _part(part: str) -> tuple[Measure, Measure]:
+    label, what = PARTS[part]
+    accuracy = (
+        f"How often the model still gives the recorded answer on {what}. It should come to the retrained model's "
+        "value, not to zero: a model that never saw a sample can still be right about it."
+    )
+    loss = (
+        f"How surprised the model is by {what}: near 0 when it knows them by heart, larger when it does not. "
+        "The finest sign of memory in the table."
+    )
+    return (
+        Measure(f"forget.{part}.accuracy", f"{label}: accuracy", "share", "memory", accuracy, 0.03, 0.05),
+        Measure(f"forget.{part}.loss", f"{label}: log-loss", "loss", "memory", loss, 0.03, 0.05),
+    )
+
+
+MEASURES: tuple[Measure, ...] = (
+    _ability(
+        "test_accuracy",
+        "Test accuracy",
+        "How often the model is right on data that nobody trained on: what it can do. It should not fall below "
+        "the retrained model's.",
+    ),
+    _ability(
+        "retain_accuracy",
+        "Retain accuracy",
+        "How often the model is right on the training data of everybody who stays.",
+    ),
+    Measure(
+        "forgotten_classes_accuracy",
+        "Classes concerned",
+        "share",
+        "memory",
+        "How often the model is right on unseen data of the classes that the request is about.",
+        0.03,
+        0.05,
+    ),
+    *(measure for part in PARTS for measure in _part(part)),
+    Measure(
+        "backdoor_success",
+        "Back-door success",
+        "share",
+        "memory",
+        "A secret trigger (a small square) was planted in the data to be forgotten. This is how often the "
+        "trigger still fools the model. When the data is forgotten, the trigger stops working.",
+        0.03,
+        0.1,
+    ),
+    Measure(
+        "canary_exposure",
+        "Canary exposure",
+        "score",
+        "memory",
+        "Some samples were given random wrong labels on purpose. This is how strongly the model still prefers "
+        "those wrong labels to other wrong ones: 1 means learned by heart, 0.5 is chance.",
+        0.05,
+        0.1,
+    ),
+    Measure(
+        "membership_auc",
+        "Membership attack",
+        "score",
+        "memory",
+        "An attacker guesses from the model's losses whether a sample is from the forgotten data or new (area "
+        "under the curve): 0.5 is guessing blindly. What counts is the retrained model's value: far below it is "
+        "as telling as far above.",
+        0.03,
+        0.04,
+    ),
+    _cost("rounds", "Rounds", "count", "Rounds of messages between server and clients after the request."),
+    _cost(
+        "client_epochs",
+        "Client epochs",
+        "count",
+        "How many times a client that took part went through its data after the request, on average.",
+    ),
+    _cost("bytes_up", "Sent by clients", "bytes", "Data that clients sent to the server after the request."),
+    _cost("bytes_down", "Sent to clients", "bytes", "Data that the server sent to clients after the request."),
+    _cost(
+        "bytes_with_base",
+        "… with base model",
+        "bytes",
+        "All that would be sent if no client had the model to begin with.",
+    ),
+    _cost("seconds", "Time", "seconds", "Time on the clock after the request."),
+)
+
+
+def present(models: Iterable[Model], role: str | None = None) -> list[Measure]:
+    """The measures that at least one of the models has; the forget set as a whole only where it has no parts."""
+    entries = list(models)
+
+    def known(key: str) -> bool:
+        return any(value(entry, key) is not None for entry in entries)
+
+    in_parts = any(
+        known(f"forget.{part}.{what}") for part in PARTS if part != "all" for what in ("accuracy", "loss")
+    )
+    return [
+        measure
+        for measure in MEASURES
+        if (role is None or measure.role == role)
+        and known(measure.key)
+        and not (in_parts and measure.key.startswith("forget.all."))
+    ]
+
+
+def shown(number: float | None, kind: str) -> str:
+    """A number for people; an en dash where there is none."""
+    if number is None:
+        return "–"
+    if kind == "share":
+        return f"{100 * number:.1f}%"
+    if kind == "bytes":
+        return shown_bytes(number)
+    if kind == "seconds":
+        return f"{number:.1f} s" if number < 100 else f"{number / 60:.1f} min"
+    if kind == "count":
+        return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.1f}"
+    return f"{number:.3f}"
+
+
+def shown_gap(gap: float | None, kind: str) -> str:
+    """A signed difference for people, in percentage points for shares; empty where there is none."""
+    if gap is None:
+        return ""
+    text = f"{100 * gap:+.1f}" if kind == "share" else f"{gap:+.3f}"
+    return text.replace("-", "−")
+
+
+def shown_bytes(number: float) -> str:
+    """Bytes in decimal units."""
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} GB"

@@ -1,0 +1,120 @@
+"""A branch: what one method makes of one job, starting from the model that the request found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from fedunlearn.config import UnlearnSettings
+from fedunlearn.errors import RequestError
+from fedunlearn.server.examiner import Examiner
+from fedunlearn.server.ledger_tables import BranchRow, RequestRow
+from fedunlearn.server.recorder import LedgerRecorder
+from fedunlearn.server.session import Session
+from fedunlearn.strategies import methods
+from fedunlearn.strategies.inner import make_strategy
+from fedunlearn.strategies.method import Phase, State
+from fedunlearn.strategies.roster import Roster
+from fedunlearn.strategies.serving import Job, serve
+from fedunlearn.strategies.unlearning import UnlearningStrategy
+
+MAIN = "main"
+"""The branch of ordinary training; its head is the model that is served."""
+
+
+@dataclass(frozen=True)
+class BranchPlan:
+    """What is to be run.
+
+    Attributes:
+        kind: its role in a comparison ("unlearned", "retrained", "fine-tuned", …), the seed's name too.
+        settings: method, rounds and so on.
+        start: digest of the model it starts from; None for the one that the request found.
+    """
+
+    kind: str
+    settings: UnlearnSettings
+    start: str | None = None
+
+    def name(self, job: Job) -> str:
+        """Unique for job, kind and settings, so that the same command finds its own work again."""
+        values = {"settings": self.settings.model_dump(mode="json"), "start": self.start}
+        text = json.dumps(values, sort_keys=True)
+        return f"{'+'.join(job.requests)}/{self.kind}/{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def job_for(rows: list[RequestRow]) -> Job:
+    """Requests of the ledger as one job."""
+    return Job(
+        requests=tuple(sorted(row.id for row in rows)),
+        targets=tuple(sorted({target for row in rows for target in row.targets})),
+        scopes=frozenset(row.scope for row in rows),  # type: ignore[misc]
+    )
+
+
+def base_digest(session: Session, job: Job) -> str:
+    """Digest of the model that the job found: of its first branch, or else the served model."""
+    for branch in session.ledger.branches("+".join(job.requests)):
+        return str(branch.settings["base"])
+    main = session.ledger.branch(MAIN)
+    if main is None:
+        raise RequestError("the federation has not been trained yet; run `fedunlearn simulate` or `.train()` first.")
+    return main.head
+
+
+def run_branch(grid: Grid, session: Session, roster: Roster, job: Job, plan: BranchPlan) -> BranchRow:
+    """Run a branch to its end, or return it when it has ended already; a killed one goes on where it was."""
+    base = base_digest(session, job)
+    start = plan.start or base
+    method = methods.get(plan.settings.method)
+    values: dict[str, Any] = {"base": base, "start": start, **plan.settings.model_dump(mode="json")}
+    branch = session.ledger.create_branch(plan.name(job), plan.kind, start, "+".join(job.requests), values)
+    if branch.state == "done":
+        return branch
+    model = session.models.load(start)
+    strategy = wrapped_strategy(session)
+    state = strategy.state_for(job, model, plan.settings, plan.kind)
+    phases = method.phases(plan.settings, session.settings.rounds)
+    examiner = Examiner(session, grid, roster, model)
+
+    def observe(phase: Phase, after: State) -> dict[str, Any]:
+        return examiner.on_round(after.model, job, after.mask)
+
+    serve(
+        grid,
+        roster,
+        method,
+        state,
+        job,
+        LedgerRecorder(session, branch.name, len(phases)),
+        session.settings.timeout,
+        session.settings.fraction,
+        observe,
+    )
+    session.ledger.set_branch_state(branch.name, "done")
+    return replace(branch, state="done", head=_head(session, branch.name))
+
+
+def _head(session: Session, name: str) -> str:
+    row = session.ledger.branch(name)
+    if row is None:
+        raise RequestError(f"branch {name!r} is not in the ledger.")
+    return row.head
+
+
+def wrapped_strategy(session: Session, **options: Any) -> UnlearningStrategy:
+    """The federation's own strategy, wrapped."""
+    settings = session.settings
+    return UnlearningStrategy(
+        make_strategy(settings.strategy, settings.fraction),
+        session.architecture,
+        session.training,
+        rounds=settings.rounds,
+        seed=settings.seed,
+        timeout=settings.timeout,
+        **options,
+    )

@@ -1,0 +1,175 @@
+"""The figures of a comparison: every branch of a job measured on the same samples, with what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from fedunlearn.channels.mask import ChannelMask
+from fedunlearn.config import UnlearnSettings
+from fedunlearn.errors import RequestError
+from fedunlearn.server.branches import MAIN, BranchPlan, base_digest, job_for, run_branch
+from fedunlearn.server.cost import cost_of
+from fedunlearn.server.examiner import Examiner
+from fedunlearn.server.ledger_tables import BranchRow
+from fedunlearn.server.life_cycle import take_in
+from fedunlearn.server.session import Session
+from fedunlearn.strategies.method import ModelState
+from fedunlearn.strategies.roster import call_roll
+from fedunlearn.strategies.serving import Job
+
+TAKEN = 0.8
+"""Back-door success or canary exposure of the original below this makes an experiment void."""
+
+
+def compare(
+    grid: Grid,
+    session: Session,
+    ids: Sequence[str],
+    retrain: bool = True,
+    rounds_after: int = 0,
+    controls: Mapping[str, UnlearnSettings] | None = None,
+) -> dict[str, Any]:
+    """Run what is lacking beside the unlearned model, measure all of them, and return the figures.
+
+    Args:
+        ids: the requests, as they were served.
+        retrain: also retrain in full; otherwise a retrained model is shown only when it is there already.
+        rounds_after: ordinary rounds after which unlearned and retrained are measured once more.
+        controls: further branches, by the name that they get in the table.
+
+    Raises:
+        RequestError: the requests have not been served.
+    """
+    ledger, settings = session.ledger, session.settings
+    roster = call_roll(grid, settings.timeout)
+    take_in(ledger, roster, 0)
+    rows = [ledger.request(id) for id in ids]
+    job = job_for(rows)
+    unlearned = unlearned_branch(session, job)
+    budget = {"rounds": unlearned.settings["rounds"], "local_epochs": unlearned.settings["local_epochs"]}
+    plans = {
+        "fine-tuned": UnlearnSettings(method="fine-tune", **budget),
+        "retrained-same-budget": UnlearnSettings(method="retrain", **budget),
+    }
+    full = UnlearnSettings(method="retrain", rounds=settings.rounds, local_epochs=settings.local_epochs)
+    known = ledger.branch(BranchPlan("retrained", full).name(job))
+    if retrain or (known is not None and known.state == "done"):
+        plans = {"retrained": full, **plans}
+    plans |= dict(controls or {})
+    branches = {"unlearned": unlearned}
+    for kind, plan in plans.items():
+        branches[kind] = run_branch(grid, session, roster, job, BranchPlan(kind, plan))
+    base = session.models.load(base_digest(session, job))
+    examiner = Examiner(session, grid, roster, base)
+    classes = rows[0].classes
+    whole = sum(tensor.numel() * tensor.element_size() for tensor in base.values())
+    models = {"original": {**examiner.in_full(base, job, classes), "cost": _original_cost(session, job, whole)}}
+    for kind, branch in branches.items():
+        model = session.models.load(branch.head)
+        cost = cost_of(ledger.rounds(branch.name), ledger.phases(branch.name), whole)
+        models[kind] = {**examiner.in_full(model, job, classes), "cost": cost}
+    document = {
+        "models": models,
+        "rounds": {"original": _curve(session, MAIN, up_to=models["original"]["cost"]["rounds"])}
+        | {kind: _curve(session, branch.name) for kind, branch in branches.items()},
+        "after": None,
+        "void": void_because(models["original"]),
+        "method": _method(session, unlearned, models["unlearned"]["cost"]["attribution_seconds"]),
+    }
+    if rounds_after:
+        document["after"] = {
+            "rounds": rounds_after,
+            "models": _continued(grid, session, job, branches, rounds_after, classes),
+        }
+    return document
+
+
+def unlearned_branch(session: Session, job: Job) -> BranchRow:
+    """The last finished branch that unlearned this job. Raises RequestError when there is none."""
+    found = [
+        branch
+        for branch in session.ledger.branches("+".join(job.requests))
+        if branch.kind == "unlearned" and branch.state == "done"
+    ]
+    if not found:
+        raise RequestError(
+            f"request {'+'.join(job.requests)} has not been served yet; run `fedunlearn unlearn RUN` first."
+        )
+    return found[-1]
+
+
+def void_because(original: Mapping[str, Any]) -> str | None:
+    """Why the experiment shows nothing, or None: a plant that did not take cannot be seen to be removed."""
+    for figure, what in (("backdoor_success", "back-door success"), ("canary_exposure", "canary exposure")):
+        value = original[figure]
+        if value is not None and value < TAKEN:
+            return (
+                f"this experiment is void: the original model's {what} is {value:.3f}, below {TAKEN}, so that its "
+                "removal shows nothing; train longer or plant more before looking at any unlearning result."
+            )
+    return None
+
+
+def _continued(
+    grid: Grid,
+    session: Session,
+    job: Job,
+    branches: Mapping[str, BranchRow],
+    rounds: int,
+    classes: tuple[int, ...] | None,
+) -> dict[str, Any]:
+    """Unlearned and retrained (and fine-tuned) after further ordinary rounds without the forget set."""
+    roster = call_roll(grid, session.settings.timeout)
+    settings = UnlearnSettings(
+        method="fine-tune", rounds=rounds, local_epochs=session.settings.local_epochs
+    )
+    after = {}
+    for kind in ("unlearned", "retrained", "fine-tuned"):
+        if kind in branches:
+            plan = BranchPlan(f"{kind}-continued", settings, start=branches[kind].head)
+            branch = run_branch(grid, session, roster, job, plan)
+            model: ModelState = session.models.load(branch.head)
+            after[kind] = Examiner(session, grid, roster, model).in_full(model, job, classes)
+    return after
+
+
+def _original_cost(session: Session, job: Job, whole: int) -> dict[str, Any]:
+    base = base_digest(session, job)
+    rounds = session.ledger.rounds(MAIN)
+    until = next((row.number for row in rounds if row.digest_after == base), len(rounds))
+    return cost_of(rounds[:until], [], whole)
+
+
+def _curve(session: Session, branch: str, up_to: int | None = None) -> list[dict[str, Any]]:
+    return [{"round": row.number, **row.metrics} for row in session.ledger.rounds(branch)[:up_to]]
+
+
+def _method(session: Session, branch: BranchRow, attribution_seconds: float) -> dict[str, Any]:
+    layout = session.architecture.layout
+    mask = mask_of(session, branch)
+    selected = None
+    if mask is not None:
+        chosen = {layer: len(channels) for layer, channels in mask.selected.items()}
+        selected = {g.layer: f"{chosen.get(g.layer, 0)}/{g.channels}" for g in layout.groups}
+    return {
+        "name": branch.settings["method"],
+        "settings": dict(branch.settings),
+        "ratio": None if mask is None else mask.ratio(layout),
+        "selected": selected,
+        "attribution_seconds": attribution_seconds,
+    }
+
+
+def mask_of(session: Session, branch: BranchRow) -> ChannelMask | None:
+    """The channel mask that a branch worked with; None when everything moved."""
+    last = session.ledger.last_round(branch.name)
+    if last is None or last.extras is None:
+        return None
+    prefix = "mask/"
+    extras = session.models.load(last.extras)
+    selected = {n.removeprefix(prefix): t for n, t in extras.items() if n.startswith(prefix)}
+    return ChannelMask(selected) if selected else None
+

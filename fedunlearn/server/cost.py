@@ -1,0 +1,42 @@
+"""What a branch cost, read from its ledger rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fedunlearn.server.ledger_tables import PhaseRow, RoundRow
+
+
+def cost_of(rounds: Iterable[RoundRow], phases: Iterable[PhaseRow], model_bytes: int) -> dict[str, Any]:
+    """Rounds, client epochs, bytes each way, attribution and wall time.
+
+    "bytes_up" and "bytes_down" are the payload of training and query messages; evaluation is on neither side.
+    "bytes_with_base" adds the whole model once for every client that was sent a part of it.
+
+    Args:
+        model_bytes: payload of the whole model.
+    """
+    rounds, phases = list(rounds), list(phases)
+    up = down = 0
+    partly: set[str] = set()
+    for row in [*rounds, *phases]:
+        for clients in row.bytes.values():
+            for client, count in clients.items():
+                up += count["up"]
+                down += count["down"]
+                if 0 < count["down"] < model_bytes:
+                    partly.add(client)
+    return {
+        "rounds": len(rounds),
+        "client_epochs": sum(float(row.metrics.get("epochs", 0.0)) for row in rounds),
+        "bytes_up": up,
+        "bytes_down": down,
+        "bytes_with_base": up + down + model_bytes * len(partly),
+        "seconds": sum(row.seconds for row in [*rounds, *phases]),
+        "attribution_seconds": sum(_client_seconds(row.result) for row in phases),
+    }
+
+
+def _client_seconds(result: Mapping[str, Any]) -> float:
+    return sum(float(seconds) for seconds in result.get("client_seconds", {}).values())

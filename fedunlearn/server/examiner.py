@@ -1,0 +1,175 @@
+"""Measuring a model: the server on its own test set, the clients on their own samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import ConfigRecord, RecordDict
+from flwr.serverapp import Grid
+
+from fedunlearn.audit import accuracy, backdoor
+from fedunlearn.audit.examination import Group, read
+from fedunlearn.audit.loss_histogram import histogram_by_class
+from fedunlearn.audit.membership import auc, match_classes
+from fedunlearn.channels.mask import ChannelMask
+from fedunlearn.channels.packing import digest_state, pack
+from fedunlearn.data.dataset import Samples
+from fedunlearn.server.session import Session
+from fedunlearn.strategies.content import ARRAYS, BASE, CONFIG, MASK, array_record
+from fedunlearn.strategies.exchange import Outcome, exchange
+from fedunlearn.strategies.method import ModelState
+from fedunlearn.strategies.roster import Roster
+from fedunlearn.strategies.serving import Job
+from fedunlearn.tasks.training import evaluate
+
+AUDIT = "evaluate.audit"
+PARTS = ("all", "triggered", "untriggered", "canaries")
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Measures models of one session on one grid.
+
+    Attributes:
+        base: the model that clients hold by digest; what differs from it is all that is sent.
+    """
+
+    session: Session
+    grid: Grid
+    roster: Roster
+    base: ModelState
+
+    @cached_property
+    def _base_digest(self) -> str:
+        return digest_state(self.base)
+
+    @cached_property
+    def _triggered(self) -> Samples | None:
+        trigger = self.session.backdoor
+        if trigger is None:
+            return None
+        test = self.session.dataset.test
+        return Samples(trigger.stamp(test.inputs), test.labels)
+
+    def on_test(self, model: ModelState) -> dict[str, Any]:
+        """Accuracy on the central test set, class by class, and the back-door's success."""
+        session = self.session
+        session.blank.load_state_dict(model)
+        test = evaluate(session.task, session.blank, session.dataset.test)
+        labels, classes = session.dataset.test.labels, session.dataset.classes
+        right = accuracy.combine(accuracy.count(test.predictions, labels, len(classes)))
+        success = None
+        if self._triggered is not None and session.backdoor is not None:
+            fooled = evaluate(session.task, session.blank, self._triggered).predictions
+            success = backdoor.combine(backdoor.count(fooled, labels, session.backdoor.target))
+        return {
+            "test_accuracy": right.overall,
+            "test_accuracy_by_class": dict(zip(classes, right.by_class, strict=True)),
+            "test_loss": float(test.losses.mean()),
+            "backdoor_success": success,
+        }
+
+    def on_forget_set(
+        self, model: ModelState, job: Job, mask: ChannelMask | None = None
+    ) -> dict[str, Group | None]:
+        """The parts of the forget set, as the targets that are there report them."""
+        there = [client for client in job.targets if client in self.roster.members]
+        outcome = self._ask(there, model, job, mask, retained=False)
+        return {part: _group(outcome, f"forget.{part}") for part in PARTS}
+
+    def on_round(self, model: ModelState, job: Job, mask: ChannelMask | None) -> dict[str, Any]:
+        """The few figures that are followed from round to round."""
+        groups = self.on_forget_set(model, job, mask)
+        figures = self.on_test(model)
+        for part, group in groups.items():
+            prefix = "forget" if part == "all" else part
+            figures[f"{prefix}_accuracy"] = None if group is None else group.accuracy
+            figures[f"{prefix}_loss"] = None if group is None else group.loss
+        canaries = groups["canaries"]
+        figures["canary_exposure"] = None if canaries is None else canaries.exposure
+        return figures
+
+    def in_full(
+        self, model: ModelState, job: Job, classes: tuple[int, ...] | None, mask: ChannelMask | None = None
+    ) -> dict[str, Any]:
+        """Everything that a comparison shows of a model, cost apart.
+
+        Args:
+            classes: the forgotten classes, for requests that name some.
+        """
+        clients = sorted({*self.roster.retaining(), *(t for t in job.targets if t in self.roster.members)})
+        outcome = self._ask(clients, model, job, mask, retained=True)
+        groups = {part: _group(outcome, f"forget.{part}") for part in PARTS}
+        retained = _group(outcome, "retain")
+        everything, canaries = groups["all"], groups["canaries"]
+        figures = self.on_test(model)
+        by_class = list(figures["test_accuracy_by_class"].values())
+        forgotten = [by_class[index] for index in classes or () if by_class[index] is not None]
+        return {
+            **figures,
+            "retain_accuracy": None if retained is None else retained.accuracy,
+            "forget": {part: None if group is None else group.summary() for part, group in groups.items()},
+            "forgotten_classes_accuracy": sum(forgotten) / len(forgotten) if forgotten else None,
+            "canary_exposure": None if canaries is None else canaries.exposure,
+            "membership_auc": None if everything is None else self._membership(model, everything),
+        }
+
+    def hand_out(self, model: ModelState) -> None:
+        """Send a model to all clients, who keep it as the base of later messages (and evaluate it)."""
+        self._ask(sorted(self.roster.members), model, Job((), (), frozenset()), None, retained=False, whole=True)
+
+    def _membership(self, model: ModelState, forgotten: Group) -> float | None:
+        """AUC of a loss threshold: forget set against unseen test samples, class by class in proportion."""
+        session = self.session
+        session.blank.load_state_dict(model)
+        test = evaluate(session.task, session.blank, session.dataset.test)
+        by_class = histogram_by_class(test.losses, session.dataset.test.labels, len(session.dataset.classes))
+        return auc(forgotten.histogram, match_classes(by_class, forgotten.per_class_count))
+
+    def _ask(
+        self,
+        clients: list[int],
+        model: ModelState,
+        job: Job,
+        mask: ChannelMask | None,
+        retained: bool,
+        whole: bool = False,
+    ) -> Outcome:
+        base, digest = self.base, self._base_digest
+        config = ConfigRecord({"base": digest, "requests": list(job.requests), "retained": retained})
+        content = RecordDict({CONFIG: config})
+        if whole:
+            base, digest = model, digest_state(model)
+            config["base"] = digest
+            content[BASE] = array_record(_numpy(model))
+        elif mask is not None:
+            content[MASK] = array_record(mask.to_arrays())
+            content[ARRAYS] = array_record(pack(model, mask.portion(self.session.architecture.layout)))
+        elif digest_state(model) != digest:
+            content[ARRAYS] = array_record(_numpy(model))
+        return exchange(
+            self.grid,
+            self.roster,
+            AUDIT,
+            dict.fromkeys(clients, content),
+            self.session.settings.timeout,
+            base=array_record(_numpy(base)),
+        )
+
+
+def _group(outcome: Outcome, prefix: str) -> Group | None:
+    findings = []
+    for answer in outcome.answers:
+        own = {n.removeprefix(f"{prefix}."): v for n, v in answer.metrics.items() if n.startswith(f"{prefix}.")}
+        if own:
+            findings.append(own)
+    return read(findings)
+
+
+def _numpy(state: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in state.items()}

@@ -1,0 +1,285 @@
+"""The server's record of requests, branches, rounds and events: what a resumed job goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import update
+
+from fedunlearn.announcement import check_request_id, check_scope
+from fedunlearn.errors import RequestError, RunFolderError
+from fedunlearn.server import ledger_queries as queries
+from fedunlearn.server import ledger_tables as tables
+from fedunlearn.server.ledger_database import LedgerDatabase, plain
+from fedunlearn.server.ledger_tables import BranchRow, EventRow, PhaseRow, RequestRow, RoundRow
+
+REQUEST_STATES: Final[Mapping[str, frozenset[str]]] = {
+    "pending": frozenset({"running", "refused", "failed"}),
+    "running": frozenset({"done", "failed", "refused"}),
+    "failed": frozenset({"running", "refused"}),
+    "done": frozenset(),
+    "refused": frozenset(),
+}
+"""State of a request -> the states that may follow."""
+
+BRANCH_STATES: Final = ("running", "done", "failed")
+
+
+class Ledger:
+    """The ledger of a run. Every method is one transaction; `transaction` makes several methods one.
+
+    Rounds, phases and events are only ever added. Recording the same round, phase, request or branch again,
+    as a job resumed after a crash may, changes nothing and returns what is there.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Open the ledger at an SQLAlchemy URL, and make it if it is not there.
+
+        Raises:
+            RunFolderError: it cannot be opened, is damaged or full; so may every other method.
+        """
+        self._database = LedgerDatabase(url)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make everything that this thread records in the block one transaction: all of it, or nothing."""
+        with self._database.write():
+            yield
+
+    def add_request(
+        self,
+        *,
+        id: str,
+        scope: str,
+        targets: Sequence[int],
+        classes: Sequence[int] | None,
+        count: int,
+        commitment: str,
+        signature: str,
+        arrived_round: int,
+    ) -> RequestRow:
+        """Record a request as pending, with an event; one that is known already is returned as it stands.
+
+        Raises:
+            RequestError: the id or scope is malformed, or another request has this id.
+        """
+        time = queries.now()
+        row = RequestRow(
+            id=check_request_id(id),
+            scope=check_scope(scope),
+            targets=tuple(sorted({int(target) for target in targets})),
+            classes=None if classes is None else tuple(sorted({int(one) for one in classes})),
+            count=int(count),
+            commitment=commitment,
+            signature=signature,
+            state="pending",
+            reason="",
+            arrived_round=int(arrived_round),
+            created=time,
+            updated=time,
+        )
+        with self._database.write() as connection:
+            known = queries.one_row(connection, RequestRow, tables.requests, id=id)
+            if known is None:
+                queries.insert_row(connection, tables.requests, row)
+                detail = {"scope": row.scope, "targets": row.targets, "count": row.count}
+                queries.append_event(connection, "request-arrived", id, detail)
+                return row
+        if not known.same_content(row):
+            raise RequestError(
+                f"request {id} is already recorded for something else: file this one under another id."
+            )
+        return known
+
+    def request(self, id: str) -> RequestRow:
+        """Return one request.
+
+        Raises:
+            RequestError: none has this id.
+        """
+        with self._database.read() as connection:
+            return queries.known_request(connection, id)
+
+    def requests(self, *states: str) -> list[RequestRow]:
+        """Return the requests in any of `states` (none given: all), in the order of arrival."""
+        with self._database.read() as connection:
+            rows = queries.all_rows(connection, RequestRow, tables.requests)
+        return [row for row in rows if not states or row.state in states]
+
+    def set_request_state(self, id: str, state: str, reason: str = "") -> RequestRow:
+        """Move a request on and append an event; moving it to where it is changes nothing.
+
+        Raises:
+            RequestError: no such request or state, or one that cannot follow: done and refused are final.
+        """
+        with self._database.write() as connection:
+            row = queries.known_request(connection, id)
+            if state == row.state:
+                return row
+            if state not in REQUEST_STATES[row.state]:
+                allowed = ", ".join(sorted(REQUEST_STATES[row.state])) or "nothing, it is final"
+                raise RequestError(
+                    f"request {id} is {row.state} and cannot become {state!r}; what can follow: {allowed}."
+                )
+            changed = replace(row, state=state, reason=reason, updated=queries.now())
+            connection.execute(
+                update(tables.requests)
+                .where(tables.requests.c.id == id)
+                .values(state=state, reason=reason, updated=changed.updated)
+            )
+            queries.append_event(connection, f"request-{state}", id, {"reason": reason} if reason else {})
+            return changed
+
+    def create_branch(
+        self,
+        name: str,
+        kind: str,
+        head: str,
+        request_id: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> BranchRow:
+        """Begin a line of models at digest `head`; a known branch is returned as it stands.
+
+        Raises:
+            RunFolderError: a branch of this name exists for another kind or request.
+        """
+        row = BranchRow(name, kind, head, request_id, settings=plain(settings or {}))
+        with self._database.write() as connection:
+            known = queries.one_row(connection, BranchRow, tables.branches, name=name)
+            if known is None:
+                queries.insert_row(connection, tables.branches, row)
+                return row
+        if (known.kind, known.request_id) != (kind, request_id):
+            raise RunFolderError(
+                f"branch {name!r} already exists ({known.kind}, request {known.request_id}): "
+                f"choose another name."
+            )
+        return known
+
+    def branch(self, name: str) -> BranchRow | None:
+        """Return one branch, or None if there is none of this name."""
+        with self._database.read() as connection:
+            return queries.one_row(connection, BranchRow, tables.branches, name=name)
+
+    def branches(self, request_id: str | None = None) -> list[BranchRow]:
+        """Return the branches of a request (None: all branches), oldest first."""
+        with self._database.read() as connection:
+            rows = queries.all_rows(connection, BranchRow, tables.branches)
+        return [row for row in rows if request_id is None or row.request_id == request_id]
+
+    def set_branch_state(self, name: str, state: str) -> BranchRow:
+        """Set a branch to running, done or failed; a branch that is done may run again (further rounds).
+
+        Raises:
+            RunFolderError: no such branch or state.
+        """
+        if state not in BRANCH_STATES:
+            expected = ", ".join(BRANCH_STATES)
+            raise RunFolderError(f"{state!r} is not a state of a branch; expected one of {expected}.")
+        with self._database.write() as connection:
+            row = queries.known_branch(connection, name)
+            connection.execute(
+                update(tables.branches).where(tables.branches.c.name == name).values(state=state)
+            )
+            return replace(row, state=state)
+
+    def move_head(
+        self, name: str, digest: str, kind: str, detail: Mapping[str, Any] | None = None
+    ) -> BranchRow:
+        """Set a branch's head without a round (to serve an unlearned model, to roll back), with an event.
+
+        A head that is there already changes nothing and appends nothing.
+
+        Raises:
+            RunFolderError: no such branch.
+        """
+        with self._database.write() as connection:
+            row = queries.known_branch(connection, name)
+            if row.head == digest:
+                return row
+            queries.set_head(connection, name, digest)
+            moved = {**(detail or {}), "branch": name, "from": row.head, "to": digest}
+            queries.append_event(connection, kind, row.request_id, moved)
+            return replace(row, head=digest)
+
+    def record_round(self, row: RoundRow) -> RoundRow:
+        """Add a finished round and move its branch's head, in one transaction.
+
+        Raises:
+            RunFolderError: the branch is missing; the round does not start from its head, or does not follow
+                its last round; or the round is recorded already with another model.
+        """
+        with self._database.write() as connection:
+            known = queries.one_row(connection, RoundRow, tables.rounds, branch=row.branch, number=row.number)
+            if known is not None:
+                return queries.same_models(row, known, f"round {row.number}")
+            branch = queries.known_branch(connection, row.branch)
+            queries.check_start(branch, row.digest_before, f"round {row.number}")
+            queries.check_next(branch, row.number, queries.last_number(connection, row.branch))
+            return queries.add_finished(connection, tables.rounds, row)
+
+    def rounds(self, branch: str) -> list[RoundRow]:
+        """Return the finished rounds of a branch, in order."""
+        with self._database.read() as connection:
+            return queries.all_rows(connection, RoundRow, tables.rounds, branch=branch)
+
+    def last_round(self, branch: str) -> RoundRow | None:
+        """Return a branch's last finished round, or None if there is none."""
+        with self._database.read() as connection:
+            last = queries.last_number(connection, branch)
+            return queries.one_row(connection, RoundRow, tables.rounds, branch=branch, number=last)
+
+    def record_phase(self, row: PhaseRow) -> PhaseRow:
+        """Add a finished phase and move its branch's head, in one transaction.
+
+        Raises:
+            RunFolderError: the branch is missing, the phase does not start from its head, or the phase is
+                recorded already with another model.
+        """
+        with self._database.write() as connection:
+            known = queries.one_row(connection, PhaseRow, tables.phases, branch=row.branch, name=row.name)
+            if known is not None:
+                return queries.same_models(row, known, f"phase {row.name!r}")
+            branch = queries.known_branch(connection, row.branch)
+            queries.check_start(branch, row.digest_before, f"phase {row.name!r}")
+            return queries.add_finished(connection, tables.phases, row)
+
+    def phase(self, branch: str, name: str) -> PhaseRow | None:
+        """Return a finished phase, or None if it is not finished."""
+        with self._database.read() as connection:
+            return queries.one_row(connection, PhaseRow, tables.phases, branch=branch, name=name)
+
+    def phases(self, branch: str) -> list[PhaseRow]:
+        """Return the finished phases of a branch, in order."""
+        with self._database.read() as connection:
+            return queries.all_rows(connection, PhaseRow, tables.phases, branch=branch)
+
+    def append_event(
+        self, kind: str, detail: Mapping[str, Any] | None = None, request_id: str | None = None
+    ) -> int:
+        """Append an event and return its number (rising)."""
+        with self._database.write() as connection:
+            return queries.append_event(connection, kind, request_id, detail or {})
+
+    def events(self, kind: str | None = None, request_id: str | None = None) -> list[EventRow]:
+        """Return the events of a kind and a request (None: of any), in order."""
+        wanted = {"kind": kind, "request_id": request_id}
+        given = {column: value for column, value in wanted.items() if value is not None}
+        with self._database.read() as connection:
+            return queries.all_rows(connection, EventRow, tables.events, **given)
+
+    def register_key(self, client: int, public_key: str) -> None:
+        """Remember a client's public key (base64) at first contact; the same key again changes nothing.
+
+        Raises:
+            RequestError: the client is known by another key.
+        """
+        with self._database.write() as connection:
+            queries.register_key(connection, client, public_key)

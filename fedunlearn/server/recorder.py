@@ -1,0 +1,114 @@
+"""Writes each finished phase of a branch to the ledger, and finds the last one after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedunlearn.channels.mask import ChannelMask
+from fedunlearn.channels.packing import digest_state
+from fedunlearn.server.ledger_tables import PhaseRow, RoundRow
+from fedunlearn.server.session import Session
+from fedunlearn.strategies.exchange import Outcome
+from fedunlearn.strategies.method import State
+from fedunlearn.strategies.serving import PhaseReport
+
+_MASK, _ARRAY = "mask/", "array/"
+
+
+class LedgerRecorder:
+    """One branch of one run: a training phase is a round, any other is a phase."""
+
+    def __init__(self, session: Session, branch: str, total: int) -> None:
+        """`total`: number of the method's phases, for progress."""
+        self._session = session
+        self._branch = branch
+        self._total = total
+
+    def resume(self, state: State) -> tuple[int, State]:
+        """Number of finished phases, and the state after the last of them."""
+        ledger, models = self._session.ledger, self._session.models
+        done: list[tuple[int, str, str | None]] = []
+        for round_row in ledger.rounds(self._branch):
+            done.append((round_row.metrics["phase"], round_row.digest_after, round_row.extras))
+        for phase_row in ledger.phases(self._branch):
+            done.append((phase_row.result["phase"], phase_row.digest_after, phase_row.result["extras"]))
+        if not done:
+            return 0, state
+        number, digest, extras = max(done)
+        return number + 1, _with_extras(replace(state, model=models.load(digest)), extras, self._session)
+
+    def record(self, before: State, after: State, report: PhaseReport) -> None:
+        """Save the model and what the phase left behind, then the row that makes the phase finished."""
+        ledger, models = self._session.ledger, self._session.models
+        digest_before, digest_after = digest_state(before.model), models.save(after.model)
+        extras = _save_extras(after, self._session)
+        outcome = report.outcome
+        weight = {f"{report.phase.message}": _by_client(outcome)}
+        if report.phase.trains:
+            number = len(ledger.rounds(self._branch)) + 1
+            ledger.record_round(
+                RoundRow(
+                    branch=self._branch,
+                    number=number,
+                    digest_before=digest_before,
+                    digest_after=digest_after,
+                    participants=tuple(answer.client for answer in outcome.answers),
+                    dropped=outcome.dropped,
+                    bytes=weight,
+                    metrics={**report.metrics, "phase": report.number, "epochs": mean_epochs(outcome)},
+                    seconds=outcome.seconds,
+                    extras=extras,
+                )
+            )
+        else:
+            seconds = {str(a.client): a.metrics.get("seconds", 0.0) for a in outcome.answers}
+            ledger.record_phase(
+                PhaseRow(
+                    branch=self._branch,
+                    name=f"{report.number}:{report.phase.message}",
+                    digest_before=digest_before,
+                    digest_after=digest_after,
+                    result={"phase": report.number, "extras": extras, "client_seconds": seconds},
+                    bytes=weight,
+                    seconds=outcome.seconds,
+                )
+            )
+        for client, sentence in outcome.dropped:
+            ledger.append_event("client-dropped", {"branch": self._branch, "client": client, "why": sentence})
+        self._session.tell(self._branch, report.number + 1, self._total, _detail(report.metrics))
+
+
+def mean_epochs(outcome: Outcome) -> float:
+    """Mean number of local passes over the participants."""
+    return fmean(float(answer.metrics.get("epochs", 0.0)) for answer in outcome.answers)  # type: ignore[arg-type]
+
+
+def _by_client(outcome: Outcome) -> dict[str, Mapping[str, int]]:
+    return {str(client): dict(count) for client, count in outcome.bytes.items()}
+
+
+def _detail(metrics: Mapping[str, Any]) -> str:
+    accuracy = metrics.get("test_accuracy")
+    return "" if accuracy is None else f"test accuracy {accuracy:.3f}"
+
+
+def _save_extras(state: State, session: Session) -> str | None:
+    extras = {f"{_ARRAY}{name}": torch.from_numpy(np.array(array)) for name, array in state.arrays.items()}
+    if state.mask is not None:
+        extras |= {f"{_MASK}{layer}": channels for layer, channels in state.mask.selected.items()}
+    return session.models.save(extras) if extras else None
+
+
+def _with_extras(state: State, digest: str | None, session: Session) -> State:
+    if digest is None:
+        return state
+    extras = session.models.load(digest)
+    selected = {n.removeprefix(_MASK): t for n, t in extras.items() if n.startswith(_MASK)}
+    arrays = {n.removeprefix(_ARRAY): t.numpy() for n, t in extras.items() if n.startswith(_ARRAY)}
+    return replace(state, mask=ChannelMask(selected) if selected else None, arrays=arrays)

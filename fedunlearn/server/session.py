@@ -1,0 +1,96 @@
+"""What a job on the server works with: the run folder, the ledger, the models, the task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from fedunlearn.channels.layout import channel_layout
+from fedunlearn.config import FederationSettings
+from fedunlearn.data.dataset import Dataset
+from fedunlearn.data.planting import Backdoor
+from fedunlearn.progress import Progress
+from fedunlearn.server.ledger import Ledger
+from fedunlearn.server.model_store import ModelStore
+from fedunlearn.server.run_folder import RunFolder
+from fedunlearn.strategies.method import ModelState
+from fedunlearn.strategies.unlearning import Architecture
+from fedunlearn.tasks import get_task
+from fedunlearn.tasks.base import Task
+from fedunlearn.tasks.training import TrainingSettings
+
+OnProgress = Callable[[Progress], None] | None
+
+
+@dataclass(frozen=True)
+class Session:
+    """One job's view of a run. Everything that takes time is made when it is first used."""
+
+    folder: RunFolder
+    on_progress: OnProgress = None
+
+    @property
+    def settings(self) -> FederationSettings:
+        """The federation's settings."""
+        return self.folder.settings
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The run's ledger."""
+        return Ledger(self.folder.ledger_url)
+
+    @cached_property
+    def models(self) -> ModelStore:
+        """The run's models, by digest."""
+        return ModelStore(self.folder.models)
+
+    @cached_property
+    def task(self) -> Task:
+        """What is learned."""
+        return get_task(self.settings.task)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Only its test set is the server's; the training samples belong to the clients."""
+        return self.task.dataset(self.settings.seed)
+
+    @cached_property
+    def blank(self) -> nn.Module:
+        """A model of the federation's architecture, to be filled with a state."""
+        torch.set_num_threads(1)
+        return self.task.build(self.settings.network, 0, self.dataset)
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """The model's channels, and fresh weights for a seed."""
+        layout = channel_layout(self.blank, self.task.inputs(self.dataset.test.inputs[:2]))
+        return Architecture(layout, self.fresh)
+
+    @cached_property
+    def backdoor(self) -> Backdoor | None:
+        """The trigger that a client was given, if any."""
+        return Backdoor.parse(self.settings.backdoor) if self.settings.backdoor else None
+
+    @property
+    def training(self) -> TrainingSettings:
+        """The clients' local recipe."""
+        settings = self.settings
+        return TrainingSettings(
+            local_epochs=settings.local_epochs,
+            learning_rate=settings.learning_rate,
+            momentum=settings.momentum,
+            batch_size=settings.batch_size,
+        )
+
+    def fresh(self, seed: int) -> ModelState:
+        """The state of a newly initialised model."""
+        return dict(self.task.build(self.settings.network, seed, self.dataset).state_dict())
+
+    def tell(self, phase: str, step: int, total: int, detail: str = "") -> None:
+        """Report progress to whoever listens."""
+        if self.on_progress is not None:
+            self.on_progress(Progress(phase, step, total, detail))

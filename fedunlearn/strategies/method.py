@@ -1,0 +1,179 @@
+"""What an unlearning method is: a value with a list of phases, not a control flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedunlearn.announcement import Scope
+from fedunlearn.channels.layout import Layout
+from fedunlearn.channels.mask import ChannelMask
+from fedunlearn.channels.packing import Portion, pack, unpack
+from fedunlearn.config import UnlearnSettings
+from fedunlearn.data.dataset import Samples
+from fedunlearn.registry import Registry
+from fedunlearn.tasks.base import Task
+from fedunlearn.tasks.training import TrainingSettings
+
+Role = Literal["target", "remaining"]
+Audience = Literal["target", "remaining", "all"]
+ModelState = dict[str, torch.Tensor]
+
+EVERY_SCOPE: frozenset[Scope] = frozenset({"client", "classes", "samples", "class-everywhere"})
+
+
+@dataclass(frozen=True)
+class State:
+    """What the server knows between two phases. Phases make a new one; nobody changes one in place.
+
+    Attributes:
+        base: the model that the request found; clients hold it by digest.
+        model: the model so far; equal to `base` outside `portion`.
+        layout: which layers of the model have channels.
+        seed: of this branch; reset values and client generators are derived from it.
+        mask: the selected channels; None means that everything moves.
+        arrays: what phases leave for later ones, by name (the reference attribution, say).
+        fresh: a newly initialised model: the reset values, and where retraining starts.
+        settings: how this request is served.
+        training: the federation's own recipe.
+        rounds: rounds of the federation's own recipe.
+    """
+
+    base: ModelState
+    model: ModelState
+    layout: Layout
+    seed: int
+    fresh: ModelState
+    settings: UnlearnSettings
+    training: TrainingSettings
+    rounds: int
+    mask: ChannelMask | None = None
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def portion(self) -> Portion:
+        """The named parameters that move."""
+        return Portion.everything(self.base) if self.mask is None else self.mask.portion(self.layout)
+
+    def packed(self) -> dict[str, np.ndarray]:
+        """The moving part of the model so far."""
+        return pack(self.model, self.portion)
+
+    def with_packed(self, packed: Mapping[str, np.ndarray]) -> State:
+        """This state with the moving part of the model replaced."""
+        return replace(self, model=unpack(self.model, dict(packed), self.portion))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a client computes a phase from. Nothing here leaves the client unless the reply names it.
+
+    Attributes:
+        role: "target" if the client holds part of the forget set.
+        model: the received model, to be changed in place.
+        base: the state of the model that the request found.
+        forget: the client's part of the forget set (training samples only).
+        retain: the client's retained training samples.
+        held_out: retained samples that the client never trains on.
+        arrays: what came down beside the model.
+        keep: stores arrays in the client's own folder under a name; they never cross the wire.
+    """
+
+    role: Role
+    task: Task
+    model: nn.Module
+    base: ModelState
+    layout: Layout
+    mask: ChannelMask | None
+    portion: Portion
+    forget: Samples
+    retain: Samples
+    held_out: Samples
+    arrays: Mapping[str, np.ndarray]
+    settings: UnlearnSettings
+    training: TrainingSettings
+    round: int
+    generator: torch.Generator
+    keep: Callable[[str, Mapping[str, np.ndarray]], None]
+
+    def updated(self, examples: int, **metrics: float) -> Reply:
+        """The reply of a training phase: the moving part of the model as it is now."""
+        return Reply(pack(self.model.state_dict(), self.portion), {"num-examples": examples, **metrics})
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a client answers: arrays by name and a few numbers, both on the guard's allow-list."""
+
+    arrays: Mapping[str, np.ndarray]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ClientReply:
+    """A reply with its sender."""
+
+    client: int
+    role: Role
+    arrays: Mapping[str, np.ndarray]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Down:
+    """What a phase sends to a client: its moving part of the model, or none (then the base), and arrays."""
+
+    packed: Mapping[str, np.ndarray] | None = None
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One exchange of a method.
+
+    Attributes:
+        message: Flower's message type, "query.NAME" or "train.NAME".
+        to: who gets it. "remaining" is all who hold retained data, a target that keeps some included.
+        down: what goes down.
+        compute: the client's computation, a pure function of what it is given.
+        combine: how the replies, in fixed client order, become the next state.
+    """
+
+    message: str
+    to: Audience
+    down: Callable[[State], Down]
+    compute: Callable[[Work], Reply]
+    combine: Callable[[State, Sequence[ClientReply]], State]
+
+    @property
+    def trains(self) -> bool:
+        """Whether the phase is a round: clients train and the model moves."""
+        return self.message.startswith("train.")
+
+
+class Method(Protocol):
+    """An unlearning algorithm. One file states both sides.
+
+    Attributes:
+        name: as the command line says it.
+        source: the paper, and what of it is reconstruction.
+        scopes: the scopes it serves.
+        needs_target: whether a target must answer for it to work.
+    """
+
+    name: str
+    source: str
+    scopes: frozenset[Scope]
+    needs_target: bool
+
+    def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
+        """The phases, in order. `rounds`: of the federation's own recipe. Raises SettingsError."""
+        ...
+
+
+methods: Registry[Method] = Registry("method", group="fedunlearn.methods")

@@ -1,0 +1,45 @@
+"""Retraining from scratch without the forget set: the reference that every method is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fedunlearn.config import UnlearnSettings
+from fedunlearn.strategies.aggregation import average
+from fedunlearn.strategies.method import (
+    EVERY_SCOPE,
+    ClientReply,
+    Down,
+    Phase,
+    Scope,
+    State,
+    methods,
+)
+from fedunlearn.strategies.recovery import RECOVER, train_on_retained
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """Recovery rounds from fresh weights, every parameter moving."""
+
+    name: str = "retrain"
+    source: str = "the definition of exact unlearning: the same recipe, a new seed, without the forget set"
+    scopes: frozenset[Scope] = EVERY_SCOPE
+    needs_target: bool = False
+
+    def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
+        """`settings.rounds` rounds; the first starts from fresh weights."""
+        first = Phase("train.recover", "remaining", _fresh, train_on_retained, _from_fresh)
+        return [first, *[RECOVER] * (settings.rounds - 1)]
+
+
+def _fresh(state: State) -> Down:
+    return Down(packed=replace(state, model=state.fresh).packed())
+
+
+def _from_fresh(state: State, replies: Sequence[ClientReply]) -> State:
+    return average(replace(state, model=state.fresh), replies)
+
+
+methods.register("retrain", Retraining())

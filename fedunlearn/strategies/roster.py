@@ -1,0 +1,110 @@
+"""Who is there: Flower's node ids change with every run, a client's own id does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from fedunlearn.announcement import Announcement, check_scope
+from fedunlearn.errors import ClientError
+from fedunlearn.strategies.content import CONFIG
+
+ASK = "query.requests"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One client as it announced itself: samples it holds, and how many of them it may still be trained on."""
+
+    client: int
+    node: int
+    samples: int
+    retained: int
+    public_key: str
+
+
+@dataclass(frozen=True)
+class Roster:
+    """The clients that answered, by id, and the requests that they announced."""
+
+    members: Mapping[int, Member]
+    announced: tuple[Announcement, ...] = ()
+
+    def client_of(self, node: int) -> int:
+        """The client behind a node id. Raises ClientError for a stranger."""
+        for member in self.members.values():
+            if member.node == node:
+                return member.client
+        raise ClientError(f"node {node} answered without having announced itself; call the roll first.")
+
+    def retaining(self) -> tuple[int, ...]:
+        """Clients that still hold samples to train on, in order."""
+        return tuple(client for client, member in sorted(self.members.items()) if member.retained > 0)
+
+    def joined_by(self, other: Roster) -> Roster:
+        """This roster with what a later roll call of some of the clients says."""
+        return replace(other, members={**self.members, **other.members})
+
+
+def call_roll(grid: Grid, timeout: float, nodes: Iterable[int] | None = None) -> Roster:
+    """Ask `nodes` (all when None) who they are and what they have filed.
+
+    A client that does not answer is simply not on the roster. Raises ClientError when nobody answers, or when two
+    nodes claim the same client.
+    """
+    asked = sorted(grid.get_node_ids() if nodes is None else nodes)
+    if not asked:
+        return Roster({})
+    messages = [Message(RecordDict(), node, ASK) for node in asked]
+    members: dict[int, Member] = {}
+    announced: list[Announcement] = []
+    sentences = []
+    for reply in grid.send_and_receive(messages, timeout=timeout):
+        if reply.has_error():
+            sentences.append(str(reply.error.reason))
+            continue
+        config = reply.content.config_records[CONFIG]
+        member = Member(
+            client=_number(config, "client"),
+            node=reply.metadata.src_node_id,
+            samples=_number(config, "samples"),
+            retained=_number(config, "retained"),
+            public_key=str(config["public-key"]),
+        )
+        if member.client in members:
+            raise ClientError(f"two nodes say that they are client {member.client}; give each its own partition id.")
+        members[member.client] = member
+        announced += _announcements(config, member)
+    if not members:
+        raise ClientError(f"none of the {len(asked)} clients answered: {sentences[0] if sentences else 'no reply'}")
+    return Roster(members, tuple(sorted(announced, key=lambda one: (one.id, one.client))))
+
+
+def _number(config: ConfigRecord, name: str) -> int:
+    value = config[name]
+    if not isinstance(value, int):
+        raise ClientError(f"a client announced {name!r} as {value!r}; expected a whole number.")
+    return value
+
+
+def _announcements(config: ConfigRecord, member: Member) -> list[Announcement]:
+    columns: Sequence[list] = [
+        list(config[name])  # type: ignore[arg-type]
+        for name in ("ids", "scopes", "classes", "counts", "commitments", "signatures")
+    ]
+    return [
+        Announcement(
+            id=str(id),
+            client=member.client,
+            scope=check_scope(str(scope)),
+            classes=tuple(int(one) for one in str(classes).split(",")) if classes else None,
+            count=int(count),
+            commitment=str(commitment),
+            public_key=member.public_key,
+            signature=str(signature),
+        )
+        for id, scope, classes, count, commitment, signature in zip(*columns, strict=True)
+    ]

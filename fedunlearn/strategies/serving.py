@@ -1,0 +1,193 @@
+"""Serving a deletion request: run a method's phases one after the other, record each, resume after a crash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from flwr.app import ConfigRecord, RecordDict
+from flwr.serverapp import Grid
+
+from fedunlearn.announcement import Scope
+from fedunlearn.channels.packing import digest_state
+from fedunlearn.errors import ClientError, RequestError
+from fedunlearn.randomness import derive_seed
+from fedunlearn.strategies.content import ARRAYS, CONFIG, EXTRA, MASK, array_record
+from fedunlearn.strategies.exchange import Outcome, exchange
+from fedunlearn.strategies.method import ClientReply, Method, Phase, State
+from fedunlearn.strategies.roster import Roster
+
+
+class TargetGone(ClientError):
+    """No target answered a phase that only targets can compute."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One or several requests that are served together.
+
+    Attributes:
+        requests: their ids.
+        targets: clients that hold part of the forget set.
+        scopes: what kinds of requests they are.
+    """
+
+    requests: tuple[str, ...]
+    targets: tuple[int, ...]
+    scopes: frozenset[Scope]
+
+
+@dataclass(frozen=True)
+class PhaseReport:
+    """What a recorder is told of a finished phase."""
+
+    number: int
+    phase: Phase
+    outcome: Outcome
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+class Recorder(Protocol):
+    """Keeps what has been done, so that a killed job goes on from its last finished phase."""
+
+    def resume(self, state: State) -> tuple[int, State]:
+        """Number of phases that are already finished, and the state after them (`state` when none is)."""
+        ...
+
+    def record(self, before: State, after: State, report: PhaseReport) -> None:
+        """One phase is finished."""
+        ...
+
+
+class ForgetfulRecorder:
+    """Keeps nothing: a job that is killed starts again."""
+
+    def resume(self, state: State) -> tuple[int, State]:
+        """Nothing is finished."""
+        return 0, state
+
+    def record(self, before: State, after: State, report: PhaseReport) -> None:
+        """Nothing is kept."""
+
+
+Observe = Callable[[Phase, State], dict[str, Any]]
+
+
+def serve(
+    grid: Grid,
+    roster: Roster,
+    method: Method,
+    state: State,
+    job: Job,
+    recorder: Recorder,
+    timeout: float,
+    fraction: float = 1.0,
+    observe: Observe | None = None,
+) -> State:
+    """Run the method's phases on the federation and return the state after the last.
+
+    Args:
+        fraction: share of the remaining clients that a training phase samples (seeded).
+        observe: called after each training phase; what it returns is recorded as the round's metrics.
+
+    Raises:
+        RequestError: the method does not serve a scope of the job, or nobody would be left with data.
+        TargetGone: a phase needs a target and none answered.
+        ClientError: nobody answered a phase.
+    """
+    check_serves(method, job, roster)
+    phases = method.phases(state.settings, state.rounds)
+    done, state = recorder.resume(state)
+    base_digest, base_record = digest_state(state.base), array_record(_numpy(state.base))
+    for number in range(done, len(phases)):
+        phase = phases[number]
+        down = phase.down(state)
+        content = RecordDict({CONFIG: _config(method, state, job, number, base_digest)})
+        if state.mask is not None:
+            content[MASK] = array_record(state.mask.to_arrays())
+        if down.packed is not None:
+            content[ARRAYS] = array_record(down.packed)
+        if down.arrays:
+            content[EXTRA] = array_record(down.arrays)
+        clients = _audience(phase, roster, job, fraction, state.seed, number)
+        outcome = exchange(
+            grid, roster, phase.message, dict.fromkeys(clients, content), timeout, base=base_record
+        )
+        if not outcome.answers:
+            kind = TargetGone if phase.to == "target" else ClientError
+            why = outcome.dropped[0][1] if outcome.dropped else f"there is no {phase.to} client."
+            raise kind(f"nobody answered {phase.message!r} of method {method.name!r}: {why}")
+        after = phase.combine(state, _replies(outcome, job))
+        metrics = observe(phase, after) if observe and phase.trains else {}
+        recorder.record(state, after, PhaseReport(number, phase, outcome, metrics))
+        state = after
+    return state
+
+
+def check_serves(method: Method, job: Job, roster: Roster) -> None:
+    """Raise RequestError when the method cannot serve the job, or when it would leave nobody with data."""
+    unserved = job.scopes - method.scopes
+    if unserved:
+        serves = ", ".join(sorted(method.scopes))
+        raise RequestError(
+            f"method {method.name!r} does not serve requests of scope {', '.join(sorted(unserved))}; it serves {serves}."
+        )
+    if not roster.retaining():
+        raise RequestError(
+            f"serving {', '.join(job.requests)} would leave the federation without data; "
+            "at least one client must keep samples to train on."
+        )
+
+
+def _audience(
+    phase: Phase, roster: Roster, job: Job, fraction: float, seed: int, number: int
+) -> tuple[int, ...]:
+    targets = tuple(client for client in job.targets if client in roster.members)
+    retaining = roster.retaining()
+    if phase.to == "target":
+        return targets
+    if phase.to == "all":
+        return tuple(sorted({*targets, *retaining}))
+    if phase.trains and fraction < 1:
+        return sample(retaining, fraction, derive_seed(seed, "sample", number))
+    return retaining
+
+
+def sample(clients: Sequence[int], fraction: float, seed: int) -> tuple[int, ...]:
+    """A seeded share of `clients`, at least one, in order."""
+    count = max(1, round(fraction * len(clients)))
+    chosen = np.random.default_rng(seed).choice(np.asarray(clients), size=count, replace=False)
+    return tuple(sorted(int(client) for client in chosen))
+
+
+def _config(method: Method, state: State, job: Job, number: int, base: str) -> ConfigRecord:
+    return ConfigRecord(
+        {
+            "method": method.name,
+            "phase": number,
+            "rounds": state.rounds,
+            "requests": list(job.requests),
+            "base": base,
+            "seed": state.seed,
+            "settings": json.dumps(state.settings.model_dump(mode="json"), sort_keys=True),
+        }
+    )
+
+
+def _replies(outcome: Outcome, job: Job) -> list[ClientReply]:
+    return [
+        ClientReply(
+            client=answer.client,
+            role="target" if answer.client in job.targets else "remaining",
+            arrays=answer.arrays,
+            metrics={name: float(value) for name, value in answer.metrics.items() if not isinstance(value, list)},
+        )
+        for answer in outcome.answers
+    ]
+
+
+def _numpy(state: dict) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in state.items()}

@@ -1,0 +1,249 @@
+"""UnlearningStrategy: any Flower strategy, made able to serve deletion requests between two rounds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from fedunlearn.channels.layout import Layout
+from fedunlearn.config import UnlearnSettings
+from fedunlearn.errors import ClientError
+from fedunlearn.randomness import derive_seed
+from fedunlearn.strategies.aggregation import weighted_mean
+from fedunlearn.strategies.content import ARRAYS, FLAGS, METRICS, array_record, numpy_arrays, payload_bytes
+from fedunlearn.strategies.exchange import Answer, Outcome, not_finite, read_answer
+from fedunlearn.strategies.inner import takes_the_mean
+from fedunlearn.strategies.method import ModelState, State, methods
+from fedunlearn.strategies.roster import Roster, call_roll
+from fedunlearn.strategies.serving import ForgetfulRecorder, Job, sample, serve
+from fedunlearn.tasks.training import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the server knows of the model: its channels, and how to make a fresh one.
+
+    Attributes:
+        layout: the layers that have channels.
+        fresh: seed -> a newly initialised state.
+    """
+
+    layout: Layout
+    fresh: Callable[[int], ModelState]
+
+
+ServePending = Callable[[Grid, Roster, ModelState], ModelState]
+
+
+class UnlearningStrategy(Strategy):
+    """Wraps `inner`: we choose the nodes (seeded) and average (in fixed client order); it does the rest.
+
+    Args:
+        inner: any strategy of `flwr.serverapp.strategy`.
+        architecture: the model's channels and fresh weights.
+        training: the clients' local recipe; retraining and recovery use it.
+        rounds: rounds of a full training; what retraining from scratch costs.
+        seed: of the run; client sampling, local shuffling and reset values follow from it.
+        unlearn: how requests that arrive between two rounds are served.
+        timeout: seconds a client may take to answer.
+        serve_pending: what to do with announced requests instead of serving them with `unlearn`; it gets the
+            grid, the roster and the model, and returns the model that training goes on with.
+        first_round: number of the first round that `start` runs, for a training that is resumed.
+    """
+
+    def __init__(
+        self,
+        inner: Strategy,
+        architecture: Architecture,
+        training: TrainingSettings,
+        *,
+        rounds: int,
+        seed: int = 0,
+        unlearn: UnlearnSettings | None = None,
+        timeout: float = 600.0,
+        serve_pending: ServePending | None = None,
+        first_round: int = 1,
+    ) -> None:
+        self.inner = inner
+        self.architecture = architecture
+        self.training = training
+        self.rounds = rounds
+        self.seed = seed
+        self.unlearn = unlearn or UnlearnSettings()
+        self.timeout = timeout
+        self.first_round = first_round
+        self.roster = Roster({})
+        self.last_round = Outcome((), ())
+        self._serve_pending = serve_pending or self.serve_announced
+        self._sampled: tuple[int, ...] = ()
+        self._flagged: frozenset[int] = frozenset()
+        self._sent: dict[str, np.ndarray] = {}
+        self._down = 0
+        self._started = 0.0
+
+    def summary(self) -> None:
+        """Log the wrapped strategy's settings."""
+        self.inner.summary()
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Serve what was announced since the last round, then address the inner strategy's message."""
+        self._started = time.monotonic()
+        self._call_roll(grid)
+        if self.roster.announced:
+            model = {name: torch.from_numpy(array.copy()) for name, array in numpy_arrays(arrays).items()}
+            served = self._serve_pending(grid, self.roster, model)
+            arrays = array_record({name: tensor.numpy() for name, tensor in served.items()})
+            # A server optimiser's last model is not the one that training goes on with now.
+            if hasattr(self.inner, "current_arrays"):
+                self.inner.current_arrays = None
+        number = server_round + self.first_round - 1
+        eligible = self.roster.retaining()
+        if not eligible:
+            raise ClientError("no client has samples left to train on; the federation cannot go on.")
+        config["seed"] = self.seed
+        visible = cast(Grid, _Nodes(self.roster, eligible))
+        template = list(self.inner.configure_train(number, arrays, config, visible))
+        if not template:
+            return []
+        self._sampled = self._choose(eligible, len(template), number)
+        content = template[0].content
+        self._sent = numpy_arrays(arrays)
+        self._down = payload_bytes(content)
+        nodes = [self.roster.members[client].node for client in self._sampled]
+        return [Message(content, node, "train", group_id=str(number)) for node in nodes]
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Average the sound replies in client order, or hand them all to a strategy that needs them."""
+        answers, dropped = self._judge(replies)
+        self._flagged = frozenset(a.client for a in answers if a.flags.get("deletion-request"))
+        up = {answer.client: payload_bytes(answer.message.content, without=FLAGS) for answer in answers}
+        self.last_round = Outcome(
+            answers=tuple(replace(answer, arrays={}) for answer in answers),
+            dropped=tuple(dropped),
+            bytes={c: {"down": self._down, "up": up.get(c, 0), "base": 0} for c in self._sampled},
+            seconds=time.monotonic() - self._started,
+        )
+        if not answers:
+            why = dropped[0][1] if dropped else "no reply came."
+            raise ClientError(f"nobody answered round {server_round + self.first_round - 1}: {why}")
+        number = server_round + self.first_round - 1
+        messages = [_combined(answers)] if takes_the_mean(self.inner) else [a.message for a in answers]
+        arrays, metrics = self.inner.aggregate_train(number, messages)
+        if arrays is None:
+            return None, metrics
+        # Some strategies average counters too; a model keeps its own types.
+        typed = {n: a.astype(self._sent[n].dtype, copy=False) for n, a in numpy_arrays(arrays).items()}
+        return array_record(typed), metrics
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """As the inner strategy does."""
+        return self.inner.configure_evaluate(server_round, arrays, config, grid)
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """As the inner strategy does."""
+        return self.inner.aggregate_evaluate(server_round, replies)
+
+    def serve_announced(self, grid: Grid, roster: Roster, model: ModelState) -> ModelState:
+        """Serve every announced request with `unlearn`, all in one go, and return the unlearned model."""
+        job = job_of(roster)
+        method = methods.get(self.unlearn.method)
+        state = self.state_for(job, model, self.unlearn)
+        return serve(grid, roster, method, state, job, ForgetfulRecorder(), self.timeout).model
+
+    def state_for(self, job: Job, model: ModelState, settings: UnlearnSettings, branch: str = "unlearn") -> State:
+        """The state in which serving `job` starts: nothing selected, reset values drawn."""
+        seed = derive_seed(self.seed, branch, *job.requests)
+        return State(
+            base=model,
+            model=model,
+            layout=self.architecture.layout,
+            seed=seed,
+            fresh=self.architecture.fresh(derive_seed(seed, "fresh")),
+            settings=settings,
+            training=self.training,
+            rounds=self.rounds,
+        )
+
+    def _call_roll(self, grid: Grid) -> None:
+        """Everybody at first; later only whoever raised the flag or was not sampled."""
+        if not self.roster.members:
+            self.roster = call_roll(grid, self.timeout)
+            return
+        quiet = {c for c in self.roster.members if c not in self._sampled}
+        asked = [self.roster.members[client].node for client in sorted(quiet | self._flagged)]
+        if asked:
+            self.roster = self.roster.joined_by(call_roll(grid, self.timeout, asked))
+        else:
+            self.roster = replace(self.roster, announced=())
+
+    def _choose(self, eligible: tuple[int, ...], count: int, number: int) -> tuple[int, ...]:
+        if count >= len(eligible):
+            return eligible
+        return sample(eligible, count / len(eligible), derive_seed(self.seed, "sample", number))
+
+    def _judge(self, replies: Iterable[Message]) -> tuple[list[Answer], list[tuple[int, str]]]:
+        answers, dropped, silent = [], [], set(self._sampled)
+        for reply in replies:
+            client = self.roster.client_of(reply.metadata.src_node_id)
+            silent.discard(client)
+            if reply.has_error():
+                dropped.append((client, str(reply.error.reason)))
+                continue
+            answer = read_answer(client, reply)
+            wrong = not_finite(answer)
+            if wrong is None:
+                answers.append(answer)
+            else:
+                dropped.append((client, f"client {client} sent {wrong}, which holds a number that is not finite."))
+        dropped += [(client, f"client {client} did not answer in time.") for client in sorted(silent)]
+        return sorted(answers, key=lambda answer: answer.client), sorted(dropped)
+
+
+def job_of(roster: Roster) -> Job:
+    """All announced requests as one job."""
+    return Job(
+        requests=tuple(sorted({one.id for one in roster.announced})),
+        targets=tuple(sorted({one.client for one in roster.announced})),
+        scopes=frozenset(one.scope for one in roster.announced),
+    )
+
+
+def _combined(answers: list[Answer]) -> Message:
+    """One reply that stands for all: the weighted mean of arrays and numbers, and the sum of the samples."""
+    weights = [float(answer.metrics["num-examples"]) for answer in answers]  # type: ignore[arg-type]
+    numbers = [{k: np.float64(v) for k, v in a.metrics.items() if not isinstance(v, list)} for a in answers]
+    shared = [{k: v for k, v in n.items() if all(k in m for m in numbers)} for n in numbers]
+    metrics = {k: float(v) for k, v in weighted_mean(shared, weights).items()}  # type: ignore[arg-type]
+    metrics["num-examples"] = int(sum(weights))
+    content = RecordDict(
+        {
+            ARRAYS: array_record(weighted_mean([answer.arrays for answer in answers], weights)),
+            METRICS: MetricRecord(metrics),
+        }
+    )
+    return Message(content, answers[0].message.metadata.src_node_id, "train")
+
+
+class _Nodes:
+    """As much of a grid as a strategy looks at when it samples: some of the nodes."""
+
+    def __init__(self, roster: Roster, clients: tuple[int, ...]) -> None:
+        self._nodes = [roster.members[client].node for client in clients]
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Nodes of the clients that may be sampled."""
+        return list(self._nodes)

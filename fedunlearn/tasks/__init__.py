@@ -1,0 +1,63 @@
+"""Tasks by name: what is learned, on which data."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from fedunlearn.data.sources.image_folder import PREFIX, image_mode
+from fedunlearn.errors import SettingsError
+from fedunlearn.registry import Registry
+from fedunlearn.tasks.base import Task
+from fedunlearn.tasks.classification import ClassificationTask
+
+__all__ = ["ClassificationTask", "Task", "get_task", "tasks"]
+
+SMALL = ("lenet", "groupnorm-cnn", "resnet20")
+LARGE = (*SMALL, "resnet18", "vgg11", "vit")
+
+tasks: Registry[Task] = Registry("task", group="fedunlearn.tasks")
+
+for _name in ("mnist5k", "digits", "fashion-mnist"):
+    tasks.register(_name, ClassificationTask(_name, _name, SMALL, "lenet"))
+for _name in ("cifar10", "cifar100", "svhn"):
+    tasks.register(_name, ClassificationTask(_name, _name, LARGE, "groupnorm-cnn"))
+
+
+def get_task(name: str) -> Task:
+    """The task called `name`: a registered name, `images:PATH`, or `module:object` for one's own.
+
+    Raises:
+        UnknownName: no task has this name.
+        SettingsError: `module:object` names nothing that can be imported, or no task.
+        DataError: the image folder is missing or empty.
+    """
+    if name.startswith(PREFIX):
+        # Grey pictures get the network of the grey data sets; the first picture stands for all.
+        default = "lenet" if image_mode(name.removeprefix(PREFIX)) == "L" else "groupnorm-cnn"
+        return ClassificationTask(name, name, LARGE, default)
+    if ":" in name:
+        return _imported_task(name)
+    return tasks.get(name)
+
+
+def _imported_task(name: str) -> Task:
+    """The object that `module:object` names, if it has all that a task needs."""
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise SettingsError(f"task {name!r} is not of the form module:object; name both.")
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"task {name!r}: there is no module {error.name!r}; run from its folder or install it."
+        ) from error
+    task = getattr(module, attribute, None)
+    if task is None:
+        raise SettingsError(f"task {name!r}: module {module_name!r} has no {attribute!r}; check the name.")
+    members = ("name", "networks", "default_network", "dataset", "build", "inputs", "loss", "predict")
+    lacking = [member for member in members if not hasattr(task, member)]
+    if lacking or isinstance(task, type):
+        what = f"lacks {', '.join(lacking)}" if lacking else "is a class, not an instance"
+        raise SettingsError(f"task {name!r} {what}; give an instance of ClassificationTask or of your own.")
+    found: Task = task
+    return found

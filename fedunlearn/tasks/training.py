@@ -1,0 +1,175 @@
+"""Local training and evaluation of a model: what a client computes in every round."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedunlearn.channels.packing import Portion
+from fedunlearn.data.dataset import Samples
+from fedunlearn.errors import DataError
+from fedunlearn.tasks.base import LogitsTask, Task
+from fedunlearn.tasks.selected_parameters import SelectedParameters
+
+BatchNorm = nn.modules.batchnorm._BatchNorm
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Stochastic gradient descent on a client.
+
+    Args:
+        local_epochs: passes over the samples.
+        learning_rate: step size.
+        momentum: 0 for none; starts from zero in every call.
+        weight_decay: added to the gradient, times the weight (L2).
+        batch_size: samples a step.
+        proximal_mu: FedProx's pull towards the anchor (Li et al., 2020); 0 regresses to FedAvg.
+    """
+
+    local_epochs: int
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    batch_size: int = 32
+    proximal_mu: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training tells.
+
+    Args:
+        mean_loss: mean over every sample of every epoch, as seen while training; NaN where training diverged.
+        batches: steps taken.
+        samples: different samples trained on.
+    """
+
+    mean_loss: float
+    batches: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's answers for N samples, in their order: losses N, predictions N (int64), logits N x K."""
+
+    losses: Tensor
+    predictions: Tensor
+    logits: Tensor
+
+
+def train_locally(
+    task: Task,
+    model: nn.Module,
+    samples: Samples,
+    settings: TrainingSettings,
+    generator: torch.Generator,
+    portion: Portion | None = None,
+    loss: Loss | None = None,
+    anchor: Mapping[str, Tensor] | None = None,
+) -> TrainingResult:
+    """Train `model` in place on `samples`, shuffled by `generator`.
+
+    Args:
+        portion: the rows that may change; everything else stays bit-identical. BatchNorm layers learn
+            statistics only where the portion holds all of theirs whole; elsewhere they use the stored ones.
+            None: everything is trained.
+        loss: `(model, inputs, labels) -> N` that replaces the task's loss.
+        anchor: parameters by name that FedProx pulls towards; None: the model as it was handed in.
+
+    Raises:
+        DataError: there are no samples.
+        SettingsError: the portion selects no parameter of the model.
+    """
+    if len(samples) == 0:
+        raise DataError("there is nothing to train on: no sample is left outside what is held out.")
+    loss = loss or task.loss
+    with (
+        _modes_kept(model),
+        SelectedParameters(model, portion, settings.proximal_mu, anchor) as selected,
+    ):
+        pairs_needed = _start_training(model, portion, len(samples))
+        optimizer = torch.optim.SGD(
+            selected.leaves,
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+        total, batches = torch.zeros((), dtype=torch.float64), 0
+        for _ in range(settings.local_epochs):
+            for batch in _shuffled_batches(len(samples), settings.batch_size, generator, pairs_needed):
+                selected.zero_gradients()
+                losses = loss(model, task.inputs(samples.inputs[batch]), samples.labels[batch])
+                losses.mean().backward()
+                selected.collect_gradients()
+                optimizer.step()
+                selected.write_back()
+                total += losses.detach().sum()
+                batches += 1
+    seen = len(samples) * settings.local_epochs
+    return TrainingResult(float(total) / seen if seen else math.nan, batches, len(samples))
+
+
+@torch.no_grad()
+def evaluate(task: Task, model: nn.Module, samples: Samples, batch_size: int = 64) -> Evaluation:
+    """The model's losses, predictions and logits for `samples`; the model is left as it was.
+
+    No samples give empty tensors. Small batches stay in the processor's cache: larger ones are slower.
+    """
+    losses, logits = [], []
+    with _modes_kept(model):
+        model.eval()
+        # One batch at least, so that the shape of the logits shows the number of classes for no samples too.
+        for start in range(0, max(1, len(samples)), batch_size):
+            inputs = task.inputs(samples.inputs[start : start + batch_size])
+            labels = samples.labels[start : start + batch_size]
+            answers = task.predict(model, inputs)
+            if isinstance(task, LogitsTask):
+                losses.append(task.loss_from_logits(answers, labels))
+            else:
+                losses.append(task.loss(model, inputs, labels))
+            logits.append(answers)
+    joined = torch.cat(logits)
+    return Evaluation(torch.cat(losses), joined.argmax(dim=1), joined)
+
+
+def _shuffled_batches(
+    count: int, batch_size: int, generator: torch.Generator, pairs_needed: bool
+) -> Iterator[Tensor]:
+    batches = list(torch.randperm(count, generator=generator).split(batch_size))
+    if pairs_needed and len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return iter(batches)
+
+
+@contextmanager
+def _modes_kept(model: nn.Module) -> Iterator[None]:
+    """Whatever happens inside, each module is in training or evaluation mode afterwards as before."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _start_training(model: nn.Module, portion: Portion | None, samples: int) -> bool:
+    """Training mode, but for BatchNorm layers that may not learn; whether a batch needs two samples."""
+    model.train()
+    learning = False
+    for name, module in model.named_modules():
+        if isinstance(module, BatchNorm):
+            prefix = f"{name}." if name else ""
+            buffers = [prefix + buffer for buffer, _ in module.named_buffers(recurse=False)]
+            whole = portion is None or all(portion.rows.get(buffer, ...) is None for buffer in buffers)
+            # The variance of a single sample is undefined.
+            module.train(whole and samples > 1)
+            learning = learning or module.training
+    return learning

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from fedunlearn.engines.worker_thread import Overdue, WorkerThread
+
+
+def test_calls_share_one_thread_and_results_and_errors_come_back():
+    worker = WorkerThread("test")
+    threads = {worker.run(lambda: threading.get_ident(), timeout=10) for _ in range(3)}
+    assert len(threads) == 1 and threads != {threading.get_ident()}
+    with pytest.raises(ZeroDivisionError):
+        worker.run(lambda: 1 / 0, timeout=10)
+    assert worker.run(lambda: threading.get_ident(), timeout=10) in threads
+    worker.close()
+
+
+def test_a_thread_left_behind_is_replaced_and_ends_with_its_call():
+    worker = WorkerThread("test")
+    release = threading.Event()
+    started = time.monotonic()
+    with pytest.raises(Overdue) as overdue:
+        worker.run(lambda: release.wait(20), timeout=0.1)
+    assert time.monotonic() - started < 5
+    assert worker.run(lambda: 5, timeout=10) == 5
+    assert overdue.value.thread.is_alive()
+    release.set()
+    overdue.value.thread.join(10)
+    assert not overdue.value.thread.is_alive()
+    worker.close()
+
+
+def test_a_closed_worker_ends_its_thread_and_can_be_used_again():
+    worker = WorkerThread("closing")
+    thread = worker.run(threading.current_thread, timeout=10)
+    worker.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert worker.run(lambda: 1, timeout=10) == 1
+    worker.close()

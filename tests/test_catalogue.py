@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from fedunlearn.catalogue import KINDS, catalogue
+from fedunlearn.errors import SettingsError
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_item_has_a_name_and_something_to_say(kind: str) -> None:
+    known = catalogue(kind)
+    names = [item["name"] for item in known]
+    assert names == sorted(set(names)) and names
+    assert all(
+        item["name"] and len(item) > 1 and all(value != "" for value in item.values()) for item in known
+    )
+
+
+def test_what_the_documentation_names_is_known() -> None:
+    assert {"mnist5k", "digits", "cifar10", "cifar100", "fashion-mnist", "svhn"} <= names("tasks")
+    assert {"selective-channels"} <= names("methods")
+    assert {"test_accuracy", "backdoor_success", "membership_auc", "cost"} <= names("metrics")
+
+
+def names(kind: str) -> set[str]:
+    return {item["name"] for item in catalogue(kind)}
+
+
+def test_another_kind_is_refused() -> None:
+    with pytest.raises(SettingsError, match="expected one of: tasks, methods, metrics"):
+        catalogue("networks")
