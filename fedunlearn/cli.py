@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from fedunlearn import __version__
+from fedunlearn.catalogue import catalogue
 from fedunlearn.cli_arguments import parse_numbers, parse_options, parse_ratio
 from fedunlearn.cli_output import command_output, facts, table
 from fedunlearn.cli_status import exit_status
@@ -37,14 +38,7 @@ RequestId = Annotated[
     ),
 ]
 Text = str | None
-
-
-class Kind(StrEnum):
-    """What `fedunlearn list` lists."""
-
-    TASKS = "tasks"
-    METHODS = "methods"
-    METRICS = "metrics"
+Kind = StrEnum("Kind", ["TASKS", "METHODS", "METRICS"])
 
 
 def _option(help: str, metavar: str | None = None, *, default: str | bool = True) -> object:
@@ -85,7 +79,9 @@ def simulate(
     batch_size: Annotated[int, _option("Samples in a batch.")] = _DEFAULTS.batch_size,
     network: Annotated[Text, _option("Name of a network.", default="the task's")] = _DEFAULTS.network,
     momentum: Annotated[float, _option("Momentum of the clients' SGD, 0 to below 1.")] = _DEFAULTS.momentum,
-    strategy: Annotated[str, _option("Flower strategy that aggregates.")] = _DEFAULTS.strategy,
+    strategy: Annotated[
+        str, _option("Flower strategy: fedavg, fedprox:proximal_mu=0.1, krum …")
+    ] = _DEFAULTS.strategy,
     fraction: Annotated[
         float, _option("Share of the clients in a round, above 0 to 1.")
     ] = _DEFAULTS.fraction,
@@ -177,12 +173,15 @@ def requests(run: Run, as_json: Json = False) -> None:
 @app.command()
 def unlearn(
     run: Run,
-    request: RequestId = None,
+    request: Annotated[Text, _option("The deletion request.", "ID", default="every open one")] = None,
     method: Annotated[str, _option("How it is forgotten; see: list methods.")] = _UNLEARN.method,
     ratio: Annotated[
         str, _option("Share of the channels: auto, 0 to 1, or a share a layer: conv1=0.1,hidden=0.3.")
     ] = "auto",
     rounds: Annotated[int, _option("Recovery rounds.")] = _UNLEARN.rounds,
+    local_epochs: Annotated[
+        int, _option("Passes of a client over its data in a recovery round.")
+    ] = _UNLEARN.local_epochs,
     together: Annotated[bool, typer.Option("--together", help="Serve all pending requests as one.")] = False,
     option: Annotated[
         list[str] | None,
@@ -199,19 +198,20 @@ def unlearn(
             method=method,
             ratio=parse_ratio(ratio),
             rounds=rounds,
+            local_epochs=local_epochs,
             together=together,
             on_progress=output.on_progress,
             **parse_options(option or []),
         )
-        output.answer(served, facts(served), f"Next: fedunlearn compare {run}")
+        output.answer({"unlearned": served}, facts(served), f"Next: fedunlearn compare {run}")
 
 
 @app.command()
 def compare(
     run: Run,
-    request: RequestId = None,
+    request: Annotated[Text, _option("The deletion request.", "ID", default="the last one served")] = None,
     retrain: Annotated[
-        bool, typer.Option(help="Retrain without the forget set where that is not done yet.")
+        bool, typer.Option(help="Retrain in full without the forget set, if that is not done yet.")
     ] = True,
     rounds_after: Annotated[int, _option("Ordinary rounds to train after that, and compare again.", "K")] = 0,
     as_json: Json = False,
@@ -220,10 +220,14 @@ def compare(
     with command_output(as_json) as output:
         from fedunlearn.federation import Federation
 
-        comparison = Federation.open(run).compare(
+        federation = Federation.open(run)
+        comparison = federation.compare(
             request, retrain=retrain, rounds_after=rounds_after, on_progress=output.on_progress
         )
-        output.answer(comparison.document, comparison.table())
+        comparison.save(federation.folder)
+        output.answer(
+            comparison.document, comparison.table(), f"The report is {federation.folder / 'report.html'}"
+        )
 
 
 @app.command()
@@ -258,8 +262,6 @@ def list_names(
 ) -> None:
     """List the tasks, methods or metrics that are known by name."""
     with command_output(as_json) as output:
-        from fedunlearn.catalogue import catalogue
-
         known = catalogue(kind.value)
         output.answer({kind.value: known}, table(known))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -56,9 +57,11 @@ def command_output(as_json: bool) -> Iterator[Output]:
 
 
 def facts(record: Any) -> RenderableType:
-    """A record as lines of name and value; a list of records as a table."""
+    """A record as lines of name and value; several records as a table."""
     if isinstance(record, (list, tuple)):
-        return table(record)
+        if len(record) != 1:
+            return table(record)
+        record = record[0]
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
@@ -72,7 +75,10 @@ def table(records: Sequence[Any]) -> RenderableType:
     from rich.table import Table
 
     rows = [plain(record) for record in records]
-    shown = Table(*(_words(name) for name in rows[0])) if rows else Table()
+    shown = Table()
+    for name in rows[0] if rows else ():
+        # An id that is cut off could not be given to the next command.
+        shown.add_column(_words(name), overflow="fold")
     for row in rows:
         shown.add_row(*(_cell(value) for value in row.values()))
     return shown
@@ -129,4 +135,5 @@ def _cell(value: Any) -> str:
         return ", ".join(_cell(item) for item in value) or "-"
     if isinstance(value, dict):
         return ", ".join(f"{_words(key)} {_cell(item)}" for key, item in value.items()) or "-"
-    return str(value)
+    # Twelve digits of a SHA-256 are enough to tell models apart by eye; JSON has all of them.
+    return value[:12] if re.fullmatch("[0-9a-f]{64}", str(value)) else str(value)

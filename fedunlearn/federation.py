@@ -229,6 +229,17 @@ class Federation:
             UnknownName: no such method. SettingsError: a setting is wrong. RequestError: nothing to serve.
         """
         settings = unlearn_settings(method, ratio, rounds, local_epochs, options)
+        return self.unlearn_with(request, settings, together=together, on_progress=on_progress)
+
+    def unlearn_with(
+        self,
+        request: RequestLike | Sequence[DeletionRequest | str],
+        settings: UnlearnSettings,
+        *,
+        together: bool = False,
+        on_progress: OnProgress = None,
+    ) -> list[UnlearningSummary]:
+        """As `unlearn`, with settings that are made already."""
         ids = None if request is None else _ids(request)
 
         def work(grid: Grid, session: Session) -> list[BranchRow]:
@@ -259,6 +270,7 @@ class Federation:
         retrain: bool = True,
         rounds_after: int = 0,
         controls: Mapping[str, UnlearnSettings] | None = None,
+        pooled: bool = False,
         on_progress: OnProgress = None,
     ) -> Comparison:
         """Put all models of a request side by side, running what is lacking.
@@ -267,6 +279,7 @@ class Federation:
             request: None for the one that was served last.
             rounds_after: ordinary rounds after which unlearned and retrained are measured once more.
             controls: further methods at the name that they get in the table.
+            pooled: also measure what needs all clients' data in one place: linear probe, relearning time.
         """
         ids = self._served(request)
 
@@ -288,6 +301,8 @@ class Federation:
             **figures,
             "attribution": self._attribution(ids, figures),
         }
+        if pooled:
+            self._add_pooled(ids, figures, rows[0].classes or ())
         return Comparison(document)
 
     def report(self, request: RequestLike = None, on_progress: OnProgress = None) -> Path:
@@ -295,6 +310,14 @@ class Federation:
         comparison = self.compare(request, retrain=False, on_progress=on_progress)
         comparison.save(self.folder)
         return self._folder.report
+
+    def _add_pooled(self, ids: list[str], figures: Mapping[str, Any], classes: Sequence[int]) -> None:
+        from fedunlearn.pooled_audit import pooled_audit
+
+        session = self._session()
+        models = {kind: session.models.load(shown["digest"]) for kind, shown in figures["models"].items()}
+        for kind, model in models.items():
+            figures["models"][kind] |= pooled_audit(session, ids, models["original"], model, classes)
 
     def _run(self, work: Callable[[Grid, Session], T], doing: str, on_progress: OnProgress) -> T:
         from fedunlearn.clients.app import client_app

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,110 @@ def test_a_list_as_json_and_as_a_table(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["list", "metrics"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in names)
+
+
+SMALL = ("--task", "digits", "--clients", "3", "--partition", "iid", "--rounds", "2", "--local-epochs", "1")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small federation, trained."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["simulate", *SMALL, "--out", str(run)]) == 0
+    return run
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the trained federation, for this test alone."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def test_the_whole_path(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    filed = run_json(capsys, "request", str(run), "--client", "0")
+    assert (filed["scope"], filed["clients"], filed["state"]) == ("client", [0], "pending")
+    assert [one["id"] for one in run_json(capsys, "requests", str(run))["requests"]] == [filed["id"]]
+
+    (served,) = run_json(capsys, "unlearn", str(run), "--ratio", "0.25", "--rounds", "1")["unlearned"]
+    assert (served["requests"], served["method"], served["rounds"]) == (filed["id"], "selective-channels", 1)
+    assert run_json(capsys, "requests", str(run))["requests"][0]["state"] == "done"
+
+    models = run_json(capsys, "compare", str(run), "--retrain")["models"]
+    assert {"original", "unlearned", "retrained", "fine-tuned", "retrained-same-budget"} <= set(models)
+    assert models["unlearned"]["cost"]["rounds"] == 1
+    saved = json.loads((run / "comparison.json").read_text(encoding="utf-8"))["models"]
+    assert saved["retrained"]["test_accuracy"] == pytest.approx(models["retrained"]["test_accuracy"])
+
+    page = Path(run_json(capsys, "report", str(run))["report"])
+    assert page.name == "report.html" and "<html" in page.read_text(encoding="utf-8")
+
+
+def test_a_person_is_told_what_comes_next(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    assert main(["requests", str(run)]) == 0
+    assert "No deletion request yet" in capsys.readouterr().out
+    assert main(["request", str(run), "--client", "1", "--samples", "3,5"]) == 0
+    shown = capsys.readouterr().out
+    (next_line,) = [line for line in shown.splitlines() if line.startswith("Next: ")]
+    assert main([*shlex.split(next_line)[2:], "--rounds", "1"]) == 0
+    captured = capsys.readouterr()
+    assert f"Next: fedunlearn compare {run}" in captured.out
+    assert "1/" in captured.err
+
+
+def test_the_same_settings_resume_a_run(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    again = run_json(capsys, "simulate", *SMALL, "--out", str(run))
+    more = run_json(capsys, "simulate", *SMALL, "--rounds", "3", "--out", str(run))
+    assert again["run"] == str(run) and again["settings"]["task"] == "digits"
+    assert (again["training"]["rounds"], more["training"]["rounds"]) == (2, 3)
+    assert again["training"]["digest"] != more["training"]["digest"]
+    assert "seed" in error_of(capsys, "simulate", *SMALL, "--seed", "1", "--out", str(run), status=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "expected"),
+    [
+        (["--clients", "1"], 2, "clients = 1"),
+        (["--rounds", "0"], 2, "rounds = 0"),
+        (["--learning-rate", "-1"], 2, "learning-rate = -1"),
+        (["--engine", "cloud"], 2, "engine = 'cloud'"),
+        (["--task", "mnist"], 2, "no task called 'mnist'"),
+        (["--task", "no_such_module:task"], 2, "no_such_module"),
+        (["--task", "images:no-such-folder"], 1, "no-such-folder"),
+        (["--network", "alexnet"], 2, "alexnet"),
+        (["--partition", "fair"], 2, "dirichlet:A"),
+        (["--backdoor", "client=9,share=0.8,target=0"], 2, "there is no client 9"),
+    ],
+)
+def test_a_wrong_setting_is_a_sentence_and_leaves_no_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], status: int, expected: str
+) -> None:
+    out = tmp_path / "run"
+    assert expected in error_of(capsys, "simulate", *SMALL, *words, "--out", str(out), status=status)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "expected"),
+    [
+        (["request", "RUN", "--client", "7"], 1, "the clients are 0 to 2"),
+        (["request", "RUN", "--client", "0", "--classes", "11"], 1, "client 0 holds no sample of class 11"),
+        (["request", "RUN", "--client", "0", "--classes", "three"], 2, "classes = 'three'"),
+        (["request", "RUN", "--client", "0", "--samples", "99999"], 1, "has no sample 99999"),
+        (["request", "RUN"], 2, "name a client"),
+        (["unlearn", "RUN", "--ratio", "2"], 2, "ratio"),
+        (["unlearn", "RUN", "--ratio", "most"], 2, "ratio = 'most'"),
+        (["unlearn", "RUN", "--method", "magic"], 2, "no method called 'magic'"),
+        (["unlearn", "RUN", "--option", "speed"], 2, "expected NAME=VALUE"),
+        (["unlearn", "RUN", "--request", "nobody"], 1, "nobody"),
+        (["compare", "RUN"], 1, "no request has been served yet"),
+        (["requests", "no-such-run"], 1, "no-such-run"),
+    ],
+)
+def test_what_cannot_be_done_is_a_sentence(
+    capsys: pytest.CaptureFixture[str], trained: Path, words: list[str], status: int, expected: str
+) -> None:
+    words = [str(trained) if word == "RUN" else word for word in words]
+    assert expected in error_of(capsys, *words, status=status)
 
 
 def test_flower_is_given_the_words_and_the_defaults_of_simulate() -> None:

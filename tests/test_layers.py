@@ -18,7 +18,17 @@ PACKAGE = Path(fedunlearn.__file__).parent
 BASE = {"errors", "registry", "config", "randomness", "progress", "files", "announcement"}
 LEARNING = {"data", "models", "channels", "tasks"}
 SIDES = {"audit", "strategies"} | LEARNING | BASE
-TOP = {"clients", "server", "engines", "reports", "federation", "benchmark", "demo", "catalogue"} | SIDES
+TOP = {
+    "clients",
+    "server",
+    "engines",
+    "reports",
+    "federation",
+    "pooled_audit",
+    "benchmark",
+    "demo",
+    "catalogue",
+} | SIDES
 
 # For each part of the package (a folder, or a module that stands alone) what it may import of the others.
 MAY_KNOW = {
@@ -40,6 +50,7 @@ MAY_KNOW = {
     "engines": {"errors"},
     "reports": {"audit"} | BASE,
     "catalogue": SIDES,
+    "pooled_audit": {"clients", "server"} | SIDES,
     "federation": TOP - {"benchmark", "demo", "catalogue"},
     "benchmark": TOP - {"demo", "catalogue"},
     "demo": TOP - {"benchmark", "catalogue"},

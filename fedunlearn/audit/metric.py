@@ -37,6 +37,8 @@ for _metric in (
         "canary_exposure", "Share of other wrong labels that a canary's wrong label outranks; chance is 0.5."
     ),
     Metric("membership_auc", "Chance that a forgotten sample has a lower loss than an unseen one, 0 to 1."),
+    Metric("probe_accuracy", "Accuracy of a new output layer on the frozen features, 0 to 1."),
+    Metric("relearn_steps", "Training steps that bring the forget set back; pools data, in simulation only."),
     Metric("cost", "Rounds, client epochs, bytes and seconds after the request.", better="lower"),
 ):
     metrics.register(_metric.name, _metric)

@@ -11,8 +11,7 @@ from fedunlearn.channels.layout import ChannelGroup
 
 
 def ablation(explained: Explained, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Summed over samples, the rise of the loss when the channel's output is zero everywhere; may be
-    negative.
+    """Summed over samples, the rise of the loss when the channel's output is zero; may be negative.
 
     This is the importance measure of Xu et al. 2024, "Update Selective Parameters" (*reconstruction*: the
     paper states that channels are ablated; the loss in place of the accuracy is ours). One forward pass a

@@ -100,8 +100,7 @@ class ChannelMask:
     def cut_back(
         self, scores: Mapping[str, Tensor], ratio: float | Mapping[str, float], layout: Layout
     ) -> ChannelMask:
-        """Keep in each layer at most ceil(ratio x channels) of the selected channels: those of the highest
-        scores.
+        """Keep at most ceil(ratio x channels) selected channels in each layer: those of the highest scores.
 
         `scores` maps a layer to a score for every channel (see `votes` when only masks are known); equal
         scores keep the lower index. `ratio` is 0..1, for all layers or by layer (a layer not named keeps
@@ -129,8 +128,10 @@ class ChannelMask:
         return hashlib.sha256(repr(self._canonical()).encode()).hexdigest()
 
     def portion(self, layout: Layout, output: bool = True) -> Portion:
-        """What is trained and sent for this mask: the rows of every parameter and running statistic of each
-        selected channel, and (unless `output` is False) the whole output layer.
+        """What is trained and sent for this mask.
+
+        The rows of every parameter and running statistic of each selected channel and, unless `output` is
+        False, the whole output layer.
 
         Raises SettingsError if the mask does not fit the layout.
         """
@@ -152,8 +153,7 @@ class ChannelMask:
 
 
 def votes(masks: Sequence[ChannelMask], layout: Layout) -> dict[str, Tensor]:
-    """How many of the masks select each channel: the scores for cutting a union back when only masks were
-    sent.
+    """How many of the masks select each channel: scores for cutting back a union of masks.
 
     Raises SettingsError if a mask does not fit the layout.
     """
@@ -166,8 +166,7 @@ def votes(masks: Sequence[ChannelMask], layout: Layout) -> dict[str, Tensor]:
 
 
 def channel_quota(ratio: float | Mapping[str, float], layer: str, channels: int) -> int:
-    """ceil(ratio x channels) for one layer, where ratio is 0..1 for all layers or by layer (a layer not
-    named: 0).
+    """ceil(ratio x channels) of one layer; `ratio` is 0..1, for all layers or by layer (not named: 0).
 
     Raises SettingsError for a ratio outside 0..1.
     """

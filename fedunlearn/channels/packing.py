@@ -1,5 +1,4 @@
-"""What moves between server and clients: a portion of the named tensors of a model, packed to arrays and
-back."""
+"""What moves between server and clients: a portion of a model's tensors, packed to arrays and back."""
 
 from __future__ import annotations
 
@@ -44,8 +43,7 @@ class Portion:
 
     @staticmethod
     def everything(state: Mapping[str, object]) -> Portion:
-        """The portion that holds every tensor of a state dict, whole: packing it is sending the dense
-        model."""
+        """Every tensor of a state dict, whole: packing this portion is sending the dense model."""
         return Portion(dict.fromkeys(state))
 
 
@@ -103,8 +101,10 @@ def nbytes(portion: Portion, state: State) -> int:
 
 
 def digest_state(state: Mapping[str, Tensor | np.ndarray]) -> str:
-    """SHA-256 (hexadecimal) over sorted (name, dtype, shape, little-endian bytes); equal for tensors and
-    arrays."""
+    """SHA-256 (hexadecimal) over sorted (name, dtype, shape, little-endian bytes) of tensors or arrays.
+
+    A tensor and its numpy array give the same digest, whatever the order of names or strides.
+    """
     digest = hashlib.sha256()
     for name in sorted(state):
         value = state[name]

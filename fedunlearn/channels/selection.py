@@ -1,5 +1,4 @@
-"""From attributions to a channel mask: what the target's data uses more than the remaining clients' data
-does."""
+"""From attributions to a channel mask: what the target uses more than the remaining clients do."""
 
 from __future__ import annotations
 
@@ -19,10 +18,9 @@ _NEGLIGIBLE_SHARE = 1e-6
 
 
 def normalised(attribution: Attribution) -> dict[str, Tensor]:
-    """Each layer's scores as shares that sum to 1 (float64), negative scores as 0; all 0 where no score is
-    positive.
+    """Each layer's scores as shares that sum to 1 (float64); negative scores count as 0.
 
-    Layers differ in scale by orders of magnitude; raw scores would compare scales.
+    A layer with no positive score stays 0. Raw scores of different layers or models would compare scales.
     """
     shares = {}
     for layer, scores in attribution.items():
@@ -33,8 +31,7 @@ def normalised(attribution: Attribution) -> dict[str, Tensor]:
 
 
 def excess(target: Attribution, reference: Attribution) -> dict[str, Tensor]:
-    """By layer and channel, max(0, share of the target's attribution - share of the reference's), float64 in
-    0..1.
+    """By layer, max(0, the target's share of attribution - the reference's): float64, 0..1, one a channel.
 
     Raises SettingsError if the two do not have the same layers and channels.
     """
@@ -47,15 +44,14 @@ def auto_mask(
     coverage: float = 0.95,
     spread: Mapping[str, float] | None = None,
 ) -> ChannelMask:
-    """The fewest channels of each layer that cover a share of the layer's excess: the ratio read off the
-    attribution.
+    """The fewest channels of each layer that cover a share of its excess: a ratio read off the attribution.
 
     Args:
-        target: attribution of the forget set, by layer. reference: the remaining clients' average
-        attribution. coverage: share of each layer's excess to cover, above 0 up to 1. spread: total excess by
-        layer that remaining clients show against each other (see `excess_spread`): a layer
-            whose excess is no more than that selects nothing, and neither does one that is not
-            distinguishable.
+        target: attribution of the forget set, by layer.
+        reference: the remaining clients' average attribution.
+        coverage: share of each layer's excess to cover, above 0 up to 1.
+        spread: total excess by layer that remaining clients show against each other (see `excess_spread`); a
+            layer whose excess is no more than that selects nothing. None and an absent layer mean 0.
 
     Raises:
         SettingsError: coverage outside its range, or attributions of different networks.
@@ -71,8 +67,7 @@ def auto_mask(
 
 
 def excess_spread(attributions: Sequence[Attribution], counts: Sequence[int]) -> dict[str, float]:
-    """By layer, the mean total excess that each client shows against the average of the others (0 with fewer
-    than 2).
+    """By layer, the mean total excess of a client against the average of the others; 0 for fewer than two.
 
     `counts` are the clients' numbers of samples: the weights of that average.
 
@@ -110,8 +105,7 @@ def weighted_mean(attributions: Sequence[Attribution], counts: Sequence[int]) ->
 
 
 def top_ratio(scores: Attribution, ratio: float | Mapping[str, float], layout: Layout) -> ChannelMask:
-    """In each layer the ceil(ratio x channels) channels of the highest scores; equal scores take the lower
-    index.
+    """The ceil(ratio x channels) channels of the highest scores in each layer; of equals, the lower index.
 
     `ratio` is 0..1, for all layers or by layer (a layer not named selects nothing).
 
@@ -163,7 +157,7 @@ def _difference(target: Attribution, reference: Attribution) -> dict[str, Tensor
     for layer, shares in of_target.items():
         if shares.shape != of_reference[layer].shape:
             raise SettingsError(
-                f"layer {layer} has {len(shares)} channels in one attribution, {len(of_reference[layer])} in the other:"
+                f"layer {layer} has {len(shares)} and {len(of_reference[layer])} channels in the two:"
                 " both must come from the same network."
             )
     return {layer: shares - of_reference[layer] for layer, shares in of_target.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from uuid import uuid4
@@ -147,27 +146,26 @@ class LocalGrid(Grid):
 
         Args:
             messages: to any nodes, also several to one node.
-            timeout: seconds for all of them together (None: no limit). Clients cut or not reached by then
-                are answered with an error.
+            timeout: seconds for each client (None: no limit but the grid's own). It is counted client by
+                client, as if they worked at the same time: one that hangs takes no time from the others.
         """
         return self._execute(self.push_messages(messages), timeout)
 
     def _execute(self, message_ids: Iterable[str], timeout: float | None) -> list[Message]:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        limit = min((seconds for seconds in (self._timeout, timeout) if seconds is not None), default=None)
         replies = []
         for message_id in message_ids:
             message = self._pending.pop(message_id, None)
             if message is None:
                 continue
-            remaining = None if deadline is None else deadline - time.monotonic()
-            reply = settle(self._reply(message, remaining, timeout))
+            reply = settle(self._reply(message, limit))
             address(reply, str(uuid4()))
             replies.append(reply)
             if self._on_reply is not None:
                 self._on_reply(reply)
         return replies
 
-    def _reply(self, message: Message, remaining: float | None, timeout: float | None) -> Message:
+    def _reply(self, message: Message, limit: float | None) -> Message:
         node_id = message.metadata.dst_node_id
         if node_id not in self._node_configs:
             last = FIRST_NODE_ID + len(self._node_configs) - 1
@@ -181,14 +179,9 @@ class LocalGrid(Grid):
             run_config=dict(self._run_config),
         )
         name = client_name(context)
-        if remaining is not None and remaining <= 0:
-            sentence = f"{name} was not reached: the {timeout:g} s for all clients of this exchange were over"
-            return error_reply(message, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, sentence)
         if self._is_left_behind(node_id):
             sentence = f"{name} is still busy with an earlier message that it did not answer in time"
             return error_reply(message, ErrorCode.NODE_UNAVAILABLE, sentence)
-
-        limit = min((seconds for seconds in (self._timeout, remaining) if seconds is not None), default=None)
         try:
             reply = answer_within(self._client_app, message, context, limit, self._worker)
         except Overdue as overdue:

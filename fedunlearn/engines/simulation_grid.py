@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedunlearn.engines.answering import error_reply, settle
+from fedunlearn.engines.answering import error_reply, overdue_sentence, settle
 from fedunlearn.engines.flower_compat import ErrorCode, Run, node_ids_by_partition
 from fedunlearn.engines.local import OnReply
 
@@ -73,8 +73,8 @@ class SimulationGrid(Grid):
 
         Args:
             messages: to any nodes, also several to one node.
-            timeout: seconds for all of them together (None: no limit). Clients that have not answered by
-                then are answered with an error.
+            timeout: seconds without any reply after which the silent clients are answered with an error
+                (None: no limit). Clients take turns on the workers, so time is not counted from the start.
         """
         sent: list[Message] = []
         replies: dict[str, Message] = {}
@@ -87,17 +87,17 @@ class SimulationGrid(Grid):
                     error_reply(message, ErrorCode.NODE_UNAVAILABLE, sentence)
                 )
         waiting = {message.metadata.message_id for message in sent} - replies.keys()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while waiting and (deadline is None or time.monotonic() < deadline):
+        last_reply = time.monotonic()
+        while waiting and (timeout is None or time.monotonic() < last_reply + timeout):
             for reply in self.pull_messages(waiting):
                 replies[reply.metadata.reply_to_message_id] = reply
+                last_reply = time.monotonic()
             waiting -= replies.keys()
             if waiting:
                 time.sleep(_POLL_SECONDS)
         for message in sent:
-            if message.metadata.message_id in waiting:
-                name = self._name(message.metadata.dst_node_id)
-                sentence = f"{name} did not answer within the {timeout:g} s for all clients of this exchange"
+            if timeout is not None and message.metadata.message_id in waiting:
+                sentence = overdue_sentence(self._name(message.metadata.dst_node_id), timeout)
                 replies[message.metadata.message_id] = self._announced(
                     error_reply(message, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, sentence)
                 )

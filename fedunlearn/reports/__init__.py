@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from fedunlearn.reports.table import comparison_table
-pass
+from fedunlearn.reports.write import write_report
 
-__all__ = ["comparison_table"]
+__all__ = ["comparison_table", "write_report"]

@@ -234,7 +234,11 @@ def _less(ours: float, theirs: float, kind: str) -> str:
     ratio = theirs / ours
     if ratio < 1.05:
         return f" ({against})"
-    return f" ({against}, {ratio:.0f} times as much)" if ratio >= 9.95 else f" ({against}, {ratio:.1f} times as much)"
+    return (
+        f" ({against}, {ratio:.0f} times as much)"
+        if ratio >= 9.95
+        else f" ({against}, {ratio:.1f} times as much)"
+    )
 
 
 def bytes_moved(model: Model | None) -> float | None:

@@ -74,9 +74,9 @@ def rounds_of(document: Document) -> dict[str, list[Mapping[str, Any]]]:
         if known:
             found[name] = sorted(known, key=lambda record: record["round"])
     last = max((record["round"] for record in found.get("original", [])), default=0)
-    for name, records in found.items():
-        if name != "original" and last and records[0]["round"] > last:
-            found[name] = [{**record, "round": record["round"] - last} for record in records]
+    for name, branch in found.items():
+        if name != "original" and last and branch[0]["round"] > last:
+            found[name] = [{**record, "round": record["round"] - last} for record in branch]
     return found
 
 

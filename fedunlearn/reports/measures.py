@@ -9,8 +9,14 @@ from fedunlearn.reports.document import Model, value
 
 PARTS = {
     "all": ("Forget set", "the samples that are to be forgotten"),
-    "triggered": ("Triggered part", "the samples to be forgotten that carry the planted trigger and a wrong label"),
-    "untriggered": ("Untriggered part", "the samples to be forgotten that carry no trigger, the owner's ordinary data"),
+    "triggered": (
+        "Triggered part",
+        "the samples to be forgotten that carry the planted trigger and a wrong label",
+    ),
+    "untriggered": (
+        "Untriggered part",
+        "the samples to be forgotten that carry no trigger, the owner's ordinary data",
+    ),
     "canaries": ("Canaries", "the samples to be forgotten that were given a random wrong label on purpose"),
 }
 """Part of the forget set -> its name for people, and what is in it."""
@@ -116,6 +122,26 @@ MEASURES: tuple[Measure, ...] = (
         0.03,
         0.04,
     ),
+    Measure(
+        "probe_accuracy",
+        "Linear probe",
+        "share",
+        "memory",
+        "How well the model's inner features tell the data apart when only a new last layer is trained on them. It "
+        "finds knowledge that was merely cut off from the answer.",
+        0.05,
+        0.05,
+    ),
+    Measure(
+        "relearn_steps",
+        "Steps to relearn",
+        "count",
+        "memory",
+        "How many training steps bring the forgotten data back. Far fewer than for the retrained model means that "
+        "something was left behind.",
+        1.0,
+        3.0,
+    ),
     _cost("rounds", "Rounds", "count", "Rounds of messages between server and clients after the request."),
     _cost(
         "client_epochs",
@@ -124,7 +150,9 @@ MEASURES: tuple[Measure, ...] = (
         "How many times a client that took part went through its data after the request, on average.",
     ),
     _cost("bytes_up", "Sent by clients", "bytes", "Data that clients sent to the server after the request."),
-    _cost("bytes_down", "Sent to clients", "bytes", "Data that the server sent to clients after the request."),
+    _cost(
+        "bytes_down", "Sent to clients", "bytes", "Data that the server sent to clients after the request."
+    ),
     _cost(
         "bytes_with_base",
         "… with base model",
@@ -132,6 +160,9 @@ MEASURES: tuple[Measure, ...] = (
         "All that would be sent if no client had the model to begin with.",
     ),
     _cost("seconds", "Time", "seconds", "Time on the clock after the request."),
+    _cost(
+        "attribution_seconds", "… for attribution", "seconds", "Part of it that finding the channels took."
+    ),
 )
 
 

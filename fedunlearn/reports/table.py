@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-GAP_LEFT = (
-    "Gap left: mean distance to the retrained model on what can tell; 0% is as retrained, 100% as far as before."
-)
-_COLOURS = {"forgotten": "green", "mostly": "green", "not-forgotten": "red", "void": "red"}
+GAP_LEFT = "Gap left: mean distance to the retrained model on what can tell; 0% is as retrained, 100% as far as before."
+_COLOURS = {"forgotten": "green", "not-forgotten": "red", "void": "red"}
 
 
 def comparison_table(document: Document) -> Group:
@@ -45,8 +43,8 @@ def comparison_table(document: Document) -> Group:
     if main:
         parts.append(_side_by_side(main, models, "Compared models"))
     if controls:
-        kept = {name: models[name] for name in ("unlearned", "retrained") if name in models}
-        parts.append(_side_by_side({**controls, **kept}, models, "Controls"))
+        controls |= {name: model for name, model in main.items() if name in ("unlearned", "retrained")}
+        parts.append(_side_by_side(controls, models, "Controls"))
     for rounds, later in after_of(document).items():
         parts.append(_side_by_side(later, None, f"After {rounds} further ordinary rounds"))
     parts += [_bullet(sentence) for sentence in (*said.sentences, GAP_LEFT)]

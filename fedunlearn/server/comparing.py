@@ -66,11 +66,17 @@ def compare(
     examiner = Examiner(session, grid, roster, base)
     classes = rows[0].classes
     whole = sum(tensor.numel() * tensor.element_size() for tensor in base.values())
-    models = {"original": {**examiner.in_full(base, job, classes), "cost": _original_cost(session, job, whole)}}
+    models = {
+        "original": {
+            "digest": base_digest(session, job),
+            **examiner.in_full(base, job, classes),
+            "cost": _original_cost(session, job, whole),
+        }
+    }
     for kind, branch in branches.items():
         model = session.models.load(branch.head)
         cost = cost_of(ledger.rounds(branch.name), ledger.phases(branch.name), whole)
-        models[kind] = {**examiner.in_full(model, job, classes), "cost": cost}
+        models[kind] = {"digest": branch.head, **examiner.in_full(model, job, classes), "cost": cost}
     document = {
         "models": models,
         "rounds": {"original": _curve(session, MAIN, up_to=models["original"]["cost"]["rounds"])}

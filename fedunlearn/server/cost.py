@@ -21,11 +21,11 @@ def cost_of(rounds: Iterable[RoundRow], phases: Iterable[PhaseRow], model_bytes:
     up = down = 0
     partly: set[str] = set()
     for row in [*rounds, *phases]:
-        for clients in row.bytes.values():
+        for message, clients in row.bytes.items():
             for client, count in clients.items():
                 up += count["up"]
                 down += count["down"]
-                if 0 < count["down"] < model_bytes:
+                if message.startswith("train") and 0 < count["down"] < model_bytes:
                     partly.add(client)
     return {
         "rounds": len(rounds),

@@ -56,8 +56,8 @@ def _imported_task(name: str) -> Task:
         raise SettingsError(f"task {name!r}: module {module_name!r} has no {attribute!r}; check the name.")
     members = ("name", "networks", "default_network", "dataset", "build", "inputs", "loss", "predict")
     lacking = [member for member in members if not hasattr(task, member)]
-    if lacking or isinstance(task, type):
-        what = f"lacks {', '.join(lacking)}" if lacking else "is a class, not an instance"
+    if isinstance(task, type) or lacking:
+        what = "is a class" if isinstance(task, type) else f"lacks {', '.join(lacking)}"
         raise SettingsError(f"task {name!r} {what}; give an instance of ClassificationTask or of your own.")
     found: Task = task
     return found

@@ -65,7 +65,7 @@ def test_natural_clients_come_in_sorted_order() -> None:
      "dirichlet:inf", "pathological", "pathological:0", "pathological:1.5", "by", "by:", "shards:2", "IID"],
 )  # fmt: skip
 def test_an_unreadable_spec_is_told_the_four_forms(spec: str) -> None:
-    with pytest.raises(SettingsError, match="iid, dirichlet:A .* pathological:K .* by:COLUMN"):
+    with pytest.raises(SettingsError, match=r"iid, dirichlet:A .* pathological:K .* by:COLUMN"):
         shares(spec)
 
 

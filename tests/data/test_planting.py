@@ -109,7 +109,7 @@ def test_canaries_get_a_wrong_label_and_keep_their_pictures(seed: int, classes: 
     canaries = planted.parts == "canaries"
     assert canaries.sum() == 25
     assert (planted.samples.labels[canaries] != samples.labels[canaries]).all()
-    assert 0 <= planted.samples.labels.min() and planted.samples.labels.max() < classes
+    assert planted.samples.labels.min() >= 0 and planted.samples.labels.max() < classes
     assert torch.equal(planted.samples.labels[~canaries], samples.labels[~canaries])
     assert torch.equal(planted.samples.inputs, samples.inputs)
 
@@ -148,7 +148,7 @@ def test_planting_leaves_what_it_was_given() -> None:
 
 
 def test_too_few_samples_are_told() -> None:
-    with pytest.raises(SettingsError, match="client 0 has 200 samples .* count=201"):
+    with pytest.raises(SettingsError, match=r"client 0 has 200 samples .* count=201"):
         plant(pictures(), 0, None, Canaries(0, 201), 5, seed=0)
     with pytest.raises(SettingsError, match="target=5 is no label here; give one of 0 to 4"):
         plant(pictures(), 0, Backdoor(0, 0.5, 5), None, 5, seed=0)

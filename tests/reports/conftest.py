@@ -71,7 +71,7 @@ def attribution(channels: int, seed: int, share: float) -> dict[str, Any]:
     draw = random.Random(seed)
     reference = [draw.expovariate(1.0) for _ in range(channels)]
     forget = [score * draw.uniform(0.5, 1.1) for score in reference]
-    selected = sorted(draw.sample(range(channels), max(1, int(share * channels))))
+    selected = sorted(draw.sample(range(channels - 1), max(1, int(share * channels))))
     for index in selected:
         forget[index] += draw.uniform(1.5, 5.0)
     reference[-1] = forget[-1] = 0.0

@@ -63,9 +63,17 @@ def test_newer_format_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"format": "1"}', '{"format": 1}', '{"format": 0}', '{"format": 1, "settings": 3, "created": ""}',
-     '{"format": 1, "settings": {"clients": -1}, "created": ""}'],
-)  # fmt: skip
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": "1"}',
+        '{"format": 1}',
+        '{"format": 0}',
+        '{"format": 1, "settings": 3, "created": ""}',
+        '{"format": 1, "settings": {"clients": -1}, "created": ""}',
+    ],
+)
 def test_damaged_run_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(RunFolderError, match="is damaged"):

@@ -1,0 +1,42 @@
+"""Writing a comparison into a folder: the page, the numbers, the pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedunlearn.files import atomic_write_bytes, json_bytes, make_folder
+from fedunlearn.reports.document import Document, clean
+from fedunlearn.reports.page import page
+from fedunlearn.reports.plots import draw
+from fedunlearn.reports.table import csv_text, markdown
+
+
+def write_report(document: Document, folder: Path | str) -> tuple[Path, ...]:
+    """Write the report of a comparison and return the files, the HTML page first.
+
+    `report.html` needs no other file and no network; `comparison.json`, `.csv` and `.md` hold the same numbers, and
+    `figures/` the pictures. Files of an earlier report are replaced, each at once; pictures that this document has
+    no numbers for are removed.
+
+    Args:
+        document: the dict of `compare --json`; values and models that are missing are left out.
+
+    Raises:
+        RunFolderError: a file cannot be written.
+    """
+    folder = make_folder(Path(folder))
+    figures = make_folder(folder / "figures")
+    document = clean(document)
+    pictures = draw(document)
+    files = {
+        folder / "report.html": page(document, pictures).encode(),
+        folder / "comparison.json": json_bytes(document),
+        folder / "comparison.csv": csv_text(document).encode(),
+        folder / "comparison.md": markdown(document).encode(),
+        **{figures / f"{picture.name}.png": picture.data for picture in pictures},
+    }
+    for path, data in files.items():
+        atomic_write_bytes(path, data)
+    for old in set(figures.glob("*.png")) - set(files):
+        old.unlink()
+    return tuple(files)
