@@ -43,8 +43,8 @@ def prepare(source: Path, destination: Path, train: int = 800, test: int = 100) 
         train: training images of each class. test: test images of each class.
 
     Raises:
-        SourceError: the source is missing or damaged, names a file outside of itself, or has too few images; the
-            destination is in use.
+        SourceError: the source is missing or damaged, names a file outside of itself, or has too few images;
+            the destination is in use.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise SourceError(f"{destination} is there already and not empty: name a new folder.")

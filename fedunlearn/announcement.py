@@ -51,9 +51,7 @@ class Announcement:
         Raises:
             RequestError: the signature is not by that key, or something was changed after signing.
         """
-        if self.public_key != public_key or not signature_holds(
-            public_key, self.signature, self.signed_bytes()
-        ):
+        if self.public_key != public_key or not signature_holds(public_key, self.signature, self.signed_bytes()):
             raise RequestError(
                 f"request {self.id} is not signed with the key that client {self.client} registered: "
                 f"file it again from that client's own folder."
@@ -110,9 +108,7 @@ def check_scope(scope: str) -> Scope:
         RequestError: it is not.
     """
     if scope not in SCOPES:
-        raise RequestError(
-            f"{scope!r} is not a scope of a deletion request; expected one of {', '.join(SCOPES)}."
-        )
+        raise RequestError(f"{scope!r} is not a scope of a deletion request; expected one of {', '.join(SCOPES)}.")
     return cast(Scope, scope)
 
 

@@ -109,9 +109,7 @@ def benchmark(
             done += 1
             if on_progress is not None:
                 on_progress(Progress("benchmark", done, len(todo), f"{cell['name']} seed {seed}".strip()))
-    documents = [
-        {"cell": cell["name"], "seed": seed, **read_json(_cell_file(out, cell, seed))} for cell, seed in todo
-    ]
+    documents = [{"cell": cell["name"], "seed": seed, **read_json(_cell_file(out, cell, seed))} for cell, seed in todo]
     return write_benchmark(plan.name, plan.question, documents, out)
 
 

@@ -33,8 +33,7 @@ def _tasks() -> list[dict[str, Any]]:
 
     known = [(name, tasks.get(name)) for name in tasks.names()]
     return [
-        {"name": name, "default_network": task.default_network, "networks": list(task.networks)}
-        for name, task in known
+        {"name": name, "default_network": task.default_network, "networks": list(task.networks)} for name, task in known
     ]
 
 

@@ -33,9 +33,7 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", s
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 RequestId = Annotated[
     str | None,
-    typer.Option(
-        "--request", metavar="ID", help="The deletion request.", show_default="the only one there is"
-    ),
+    typer.Option("--request", metavar="ID", help="The deletion request.", show_default="the only one there is"),
 ]
 Text = str | None
 Kind = StrEnum("Kind", ["TASKS", "METHODS", "METRICS"])
@@ -64,37 +62,23 @@ def _every_command(
 def simulate(
     task: Annotated[str, _option("Name, images:PATH or module:object; see: list tasks.")] = _DEFAULTS.task,
     clients: Annotated[int, _option("Clients of the federation, 2 or more.")] = _DEFAULTS.clients,
-    partition: Annotated[
-        str, _option("iid, dirichlet:A, pathological:K or by:COLUMN.")
-    ] = _DEFAULTS.partition,
+    partition: Annotated[str, _option("iid, dirichlet:A, pathological:K or by:COLUMN.")] = _DEFAULTS.partition,
     rounds: Annotated[int, _option("Rounds of training.")] = _DEFAULTS.rounds,
     seed: Annotated[int, _option("The same seed gives the same model, bit for bit.")] = _DEFAULTS.seed,
-    out: Annotated[Path, _option("Folder of the run; one with the same settings is resumed.", "RUN")] = Path(
-        "run"
-    ),
-    local_epochs: Annotated[
-        int, _option("Passes of a client over its data in a round.")
-    ] = _DEFAULTS.local_epochs,
+    out: Annotated[Path, _option("Folder of the run; one with the same settings is resumed.", "RUN")] = Path("run"),
+    local_epochs: Annotated[int, _option("Passes of a client over its data in a round.")] = _DEFAULTS.local_epochs,
     learning_rate: Annotated[float, _option("Learning rate of the clients.")] = _DEFAULTS.learning_rate,
     batch_size: Annotated[int, _option("Samples in a batch.")] = _DEFAULTS.batch_size,
     network: Annotated[Text, _option("Name of a network.", default="the task's")] = _DEFAULTS.network,
     momentum: Annotated[float, _option("Momentum of the clients' SGD, 0 to below 1.")] = _DEFAULTS.momentum,
-    strategy: Annotated[
-        str, _option("Flower strategy: fedavg, fedprox:proximal_mu=0.1, krum …")
-    ] = _DEFAULTS.strategy,
-    fraction: Annotated[
-        float, _option("Share of the clients in a round, above 0 to 1.")
-    ] = _DEFAULTS.fraction,
+    strategy: Annotated[str, _option("Flower strategy: fedavg, fedprox:proximal_mu=0.1, krum …")] = _DEFAULTS.strategy,
+    fraction: Annotated[float, _option("Share of the clients in a round, above 0 to 1.")] = _DEFAULTS.fraction,
     backdoor: Annotated[
         Text, _option("Plant a back-door: client=0,share=0.8,target=0.", default="none")
     ] = _DEFAULTS.backdoor,
-    canaries: Annotated[
-        Text, _option("Plant canaries: client=0,count=300.", default="none")
-    ] = _DEFAULTS.canaries,
+    canaries: Annotated[Text, _option("Plant canaries: client=0,count=300.", default="none")] = _DEFAULTS.canaries,
     engine: Annotated[str, _option("What executes the clients: local or ray.")] = _DEFAULTS.engine,
-    timeout: Annotated[
-        float, _option("Seconds after which a client is left out of a round.")
-    ] = _DEFAULTS.timeout,
+    timeout: Annotated[float, _option("Seconds after which a client is left out of a round.")] = _DEFAULTS.timeout,
     as_json: Json = False,
 ) -> None:
     """Train a federation of simulated clients and keep it in a run folder."""
@@ -131,15 +115,11 @@ def simulate(
 @app.command()
 def request(
     run: Run,
-    client: Annotated[
-        int | None, _option("The client that asks; without it, every holder of the classes.")
-    ] = None,
+    client: Annotated[int | None, _option("The client that asks; without it, every holder of the classes.")] = None,
     classes: Annotated[Text, _option("Only these classes: 3,4.", "NUMBERS", default="all")] = None,
     samples: Annotated[
         Text,
-        _option(
-            "Only these samples, as indices into the client's own data: 1,5,9.", "NUMBERS", default="all"
-        ),
+        _option("Only these samples, as indices into the client's own data: 1,5,9.", "NUMBERS", default="all"),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -162,11 +142,7 @@ def requests(run: Run, as_json: Json = False) -> None:
         from fedunlearn.federation import Federation
 
         known = Federation.open(run).requests()
-        shown = (
-            table(known)
-            if known
-            else f"No deletion request yet; make one: fedunlearn request {run} --client 0"
-        )
+        shown = table(known) if known else f"No deletion request yet; make one: fedunlearn request {run} --client 0"
         output.answer({"requests": known}, shown)
 
 
@@ -225,24 +201,21 @@ def compare(
             request, retrain=retrain, rounds_after=rounds_after, on_progress=output.on_progress
         )
         comparison.save(federation.folder)
-        output.answer(
-            comparison.document, comparison.table(), f"The report is {federation.folder / 'report.html'}"
-        )
+        output.answer(comparison.document, comparison.table(), f"The report is {federation.folder / 'report.html'}")
 
 
 @app.command()
 def benchmark(
-    experiment: Annotated[
-        Path, typer.Argument(metavar="EXPERIMENT.toml", help="The experiment.", show_default=False)
-    ],
+    experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", help="The experiment.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for runs and tables.", show_default=False)],
+    processes: Annotated[int | None, _option("Cells that run at a time.", default="one a core")] = None,
     as_json: Json = False,
 ) -> None:
     """Run EXPERIMENT.toml over its seeds, and tabulate unlearning against retraining."""
     with command_output(as_json) as output:
         from fedunlearn.benchmark import benchmark as run_benchmark
 
-        document = run_benchmark(experiment, out, on_progress=output.on_progress)
+        document = run_benchmark(experiment, out, on_progress=output.on_progress, processes=processes)
         output.answer(document, f"The tables are in {out}")
 
 

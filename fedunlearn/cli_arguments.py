@@ -21,9 +21,7 @@ def parse_numbers(name: str, text: str | None) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise SettingsError(
-            f"{name} = {text!r}: expected whole numbers separated by commas, such as 3,4."
-        ) from None
+        raise SettingsError(f"{name} = {text!r}: expected whole numbers separated by commas, such as 3,4.") from None
 
 
 def parse_ratio(text: str) -> Ratio:
@@ -46,8 +44,7 @@ def parse_ratio(text: str) -> Ratio:
         return table
     except ValueError:
         raise SettingsError(
-            f"ratio = {text!r}: expected auto, a share from 0 to 1, "
-            "or a share a layer such as conv1=0.1,hidden=0.3."
+            f"ratio = {text!r}: expected auto, a share from 0 to 1, or a share a layer such as conv1=0.1,hidden=0.3."
         ) from None
 
 

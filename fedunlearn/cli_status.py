@@ -48,9 +48,7 @@ def exit_status(call: Callable[[], object], words: Sequence[str]) -> int:
         return FAILED
     if returned == INTERRUPTED:
         again = shlex.join(["fedunlearn", *words])
-        print_error(
-            f"interrupted; what was finished is kept, and the same command resumes it: {again}", as_json
-        )
+        print_error(f"interrupted; what was finished is kept, and the same command resumes it: {again}", as_json)
         return INTERRUPTED
     return 0
 

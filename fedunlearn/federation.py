@@ -182,7 +182,7 @@ class Federation:
             return self._request_everywhere([int(one) for one in classes or ()])
         asker = self._holding(client)
         if classes is None and samples is None:
-            self._check_somebody_stays(client)
+            self._check_somebody_stays({client: asker.select()})
         filed = file_request(self._folder.client(client), asker, classes, samples)
         return DeletionRequest(
             filed.id, filed.scope, (client,), filed.classes, len(filed.positions), filed.state, filed.reason
@@ -201,7 +201,7 @@ class Federation:
                     one.id,
                     one.scope,
                     (*(before.clients if before else ()), client),
-                    one.classes,
+                    None if one.classes is None else _union(one.classes, before and before.classes),
                     len(one.positions) + (before.count if before else 0),
                     one.state,
                     one.reason,
@@ -350,35 +350,46 @@ class Federation:
 
     def _request_everywhere(self, classes: list[int]) -> DeletionRequest:
         holdings = [self._holding(client) for client in range(self.settings.clients)]
-        holders = [own for own in holdings if any(one in own.classes_held() for one in classes)]
-        if not holders:
-            held = sorted({one for own in holdings for one in own.classes_held()})
-            raise RequestError(
-                f"no client holds a sample of class {', '.join(map(str, classes))}; classes there: "
-                f"{', '.join(map(str, held))}."
-            )
-        named = f"class-{'-'.join(map(str, sorted(classes)))}"
-        count = 0
-        state = reason = ""
-        for own in holders:
+        held = sorted({one for own in holdings for one in own.classes_held()})
+        unknown = [one for one in classes if one not in held]
+        if unknown or not classes:
+            wrong = f"no client holds a sample of class {unknown[0]}" if unknown else "no class was named"
+            raise RequestError(f"{wrong}; classes there: {', '.join(map(str, held))}.")
+        classes = sorted(set(classes))
+        named = f"class-{'-'.join(map(str, classes))}"
+        asked = {}
+        for own in holdings:
             present = [one for one in classes if one in own.classes_held()]
-            filed = file_request(self._folder.client(own.client), own, present, everywhere=named)
-            count += len(filed.positions)
-            state, reason = filed.state, filed.reason
-        clients = tuple(own.client for own in holders)
-        return DeletionRequest(named, "class-everywhere", clients, tuple(sorted(classes)), count, state, reason)
-
-    def _check_somebody_stays(self, leaving: int) -> None:
-        for client in range(self.settings.clients):
-            if client == leaving:
+            inbox = Inbox(self._folder.client(own.client))
+            if not present:
                 continue
-            out = np.empty(0, dtype=np.int64)
+            positions = own.select(classes=present)
+            known = any(request.id == named for request in inbox.all())
+            # Who has asked for all of these already, by leaving say, has nothing more to ask.
+            if known or not np.isin(positions, inbox.forgotten_positions()).all():
+                asked[own.client] = (present, positions)
+        if not asked:
+            raise RequestError(f"every holder of class {', '.join(map(str, classes))} has already asked to forget it.")
+        self._check_somebody_stays({client: positions for client, (_, positions) in asked.items()})
+        filed = [
+            file_request(self._folder.client(client), holdings[client], present, everywhere=named)
+            for client, (present, _) in asked.items()
+        ]
+        count = sum(len(one.positions) for one in filed)
+        return DeletionRequest(
+            named, "class-everywhere", tuple(asked), tuple(classes), count, filed[-1].state, filed[-1].reason
+        )
+
+    def _check_somebody_stays(self, leaving: Mapping[int, np.ndarray]) -> None:
+        """`leaving`: client -> positions that it is about to ask for. Raises RequestError when all data would go."""
+        for client in range(self.settings.clients):
+            out = np.asarray(leaving.get(client, ()), dtype=np.int64)
             if (self._folder.clients / str(client)).is_dir():
-                out = Inbox(self._folder.client(client)).forgotten_positions()
+                out = np.union1d(out, Inbox(self._folder.client(client)).forgotten_positions())
             if len(self._holding(client).training_positions(out)):
                 return
         raise RequestError(
-            f"if client {leaving} left, the federation would be without data; at least one client must keep samples."
+            "the request would leave the federation without data; at least one client must keep samples to train on."
         )
 
     def _served(self, request: RequestLike | Sequence[DeletionRequest | str]) -> list[str]:
@@ -454,6 +465,12 @@ def _ids(request: RequestLike | Sequence[DeletionRequest | str]) -> list[str]:
     return [one if isinstance(one, str) else one.id for one in several]
 
 
+def _union(one: Sequence[int], other: Sequence[int] | None) -> tuple[int, ...]:
+    return tuple(sorted({*one, *(other or ())}))
+
+
 def _difference(found: FederationSettings, wanted: FederationSettings) -> str:
     there, here = found.model_dump(), wanted.model_dump()
-    return ", ".join(f"{name}: {there[name]!r} there, {here[name]!r} asked" for name in there if there[name] != here[name])
+    return ", ".join(
+        f"{name}: {there[name]!r} there, {here[name]!r} asked" for name in there if there[name] != here[name]
+    )

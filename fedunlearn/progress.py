@@ -43,9 +43,7 @@ class PlainLines:
         clock: seconds that only ever grow.
     """
 
-    def __init__(
-        self, stream: TextIO, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, stream: TextIO, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._seconds = seconds
         self._clock = clock
@@ -75,9 +73,7 @@ class Bars:
         if self._bar is None or progress.phase != self._phase:
             self._phase = progress.phase
             self._bar = self._display.add_task(progress.phase, total=None, detail="")
-        self._display.update(
-            self._bar, completed=progress.step, total=progress.total or None, detail=progress.detail
-        )
+        self._display.update(self._bar, completed=progress.step, total=progress.total or None, detail=progress.detail)
 
 
 @contextmanager

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import fedunlearn
+
+if TYPE_CHECKING:
+    from fedunlearn.federation import Federation
 
 StartScript = Callable[..., "subprocess.Popen[str]"]
 
@@ -36,3 +41,23 @@ def start_script() -> Iterator[StartScript]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a trained federation (digits, three clients, two rounds): copied by tests, never changed."""
+    from fedunlearn.federation import Federation
+
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    Federation.simulate(
+        "digits", clients=3, partition="iid", rounds=2, local_epochs=1, learning_rate=0.1, out=folder
+    ).train()
+    return folder
+
+
+@pytest.fixture
+def federation(trained_run: Path, tmp_path: Path) -> Federation:
+    """A trained federation of a test's own."""
+    from fedunlearn.federation import Federation
+
+    return Federation.open(shutil.copytree(trained_run, tmp_path / "run"))

@@ -11,9 +11,7 @@ def test_every_item_has_a_name_and_something_to_say(kind: str) -> None:
     known = catalogue(kind)
     names = [item["name"] for item in known]
     assert names == sorted(set(names)) and names
-    assert all(
-        item["name"] and len(item) > 1 and all(value != "" for value in item.values()) for item in known
-    )
+    assert all(item["name"] and len(item) > 1 and all(value != "" for value in item.values()) for item in known)
 
 
 def test_what_the_documentation_names_is_known() -> None:

@@ -66,9 +66,7 @@ def test_no_word_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) -> No
         (["list", "models"], "'models' is not one of 'tasks', 'methods', 'metrics'"),
     ],
 )
-def test_a_wrong_argument_is_a_sentence(
-    capsys: pytest.CaptureFixture[str], words: list[str], expected: str
-) -> None:
+def test_a_wrong_argument_is_a_sentence(capsys: pytest.CaptureFixture[str], words: list[str], expected: str) -> None:
     sentence = error_of(capsys, *words, status=2)
     assert expected in sentence
     assert re.search(r"; see: fedunlearn[a-z ]* --help$", sentence)
@@ -177,6 +175,7 @@ def test_a_wrong_setting_is_a_sentence_and_leaves_no_folder(
         (["unlearn", "RUN", "--request", "nobody"], 1, "nobody"),
         (["compare", "RUN"], 1, "no request has been served yet"),
         (["requests", "no-such-run"], 1, "no-such-run"),
+        (["benchmark", "no-such.toml", "--out", "RUN"], 2, "there is no experiment file no-such.toml"),
     ],
 )
 def test_what_cannot_be_done_is_a_sentence(

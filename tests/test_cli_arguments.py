@@ -37,9 +37,7 @@ def test_the_three_forms_of_a_ratio(text: str, ratio: object) -> None:
     assert parse_ratio(text) == ratio
 
 
-@pytest.mark.parametrize(
-    "text", ["", "much", "conv1=", "conv1=0.1,hidden", "conv1=a=b", "conv1=0.1,conv1=0.2", "=0.1"]
-)
+@pytest.mark.parametrize("text", ["", "much", "conv1=", "conv1=0.1,hidden", "conv1=a=b", "conv1=0.1,conv1=0.2", "=0.1"])
 def test_other_forms_of_a_ratio_are_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="expected auto, a share from 0 to 1, or a share a layer"):
         parse_ratio(text)

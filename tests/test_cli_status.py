@@ -46,9 +46,7 @@ def test_a_wrong_argument_names_the_help(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("call", [raising(KeyboardInterrupt()), raising(click.Abort()), lambda: 130])
-def test_an_interrupt_says_how_to_resume(
-    capsys: pytest.CaptureFixture[str], call: Callable[[], object]
-) -> None:
+def test_an_interrupt_says_how_to_resume(capsys: pytest.CaptureFixture[str], call: Callable[[], object]) -> None:
     assert exit_status(call, ["simulate", "--out", "my run"]) == 130
     captured = capsys.readouterr()
     assert captured.err.endswith("the same command resumes it: fedunlearn simulate --out 'my run'\n")

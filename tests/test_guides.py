@@ -102,3 +102,24 @@ def _accuracy(client_app: ModuleType, state: dict[str, torch.Tensor]) -> float:
     model.load_state_dict(state)
     inputs, labels = client_app.load_data(0, 1)
     return float((model(inputs).argmax(1) == labels).float().mean())
+
+
+def test_the_example_of_the_readme(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    readme = (GUIDES.parents[1] / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S)
+    assert len(code.splitlines()) <= 12
+    # The same calls on a federation that trains in seconds.
+    for printed, smaller in {
+        '"mnist5k", clients=10, partition="dirichlet:1.0"': '"digits", clients=3, partition="iid"',
+        "rounds=15": "rounds=1",
+        "rounds=3": "rounds=1",
+    }.items():
+        assert code.count(printed) == 1
+        code = code.replace(printed, smaller)
+    exec(compile(code, "README.md", "exec"), {})
+    shown = capsys.readouterr().out
+    assert "forget everything that client 0 contributed" in " ".join(shown.split())
+    assert shown.rstrip().endswith("report.html")

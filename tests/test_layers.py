@@ -114,9 +114,7 @@ def _modules(node: ast.AST) -> list[str]:
         # `from fedunlearn import federation` imports a module as much as the dotted form does.
         return [f"{module}.{alias.name}" for alias in node.names] if module == "fedunlearn" else [module]
     if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-        return [
-            arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
-        ]
+        return [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
     return []
 
 
@@ -190,9 +188,9 @@ def test_imports_are_absolute() -> None:
 
 @pytest.mark.parametrize("module", LIGHT_MODULES)
 def test_what_every_command_imports_is_light(module: str) -> None:
-    third_party = {
-        found.module.split(".")[0] for found in imports(PACKAGE / f"{module}.py") if found.at_once
-    } - set(sys.stdlib_module_names)
+    third_party = {found.module.split(".")[0] for found in imports(PACKAGE / f"{module}.py") if found.at_once} - set(
+        sys.stdlib_module_names
+    )
     assert third_party <= LIGHT
 
 

@@ -93,7 +93,5 @@ def null_standard_error(samples: int, classes: int) -> float:
         DataError: no canary, or fewer than three classes.
     """
     if samples < 1 or classes < 3:
-        raise DataError(
-            f"canary exposure needs one canary and three classes at least; got {samples} and {classes}."
-        )
+        raise DataError(f"canary exposure needs one canary and three classes at least; got {samples} and {classes}.")
     return math.sqrt(classes / (12.0 * (classes - 2)) / samples)

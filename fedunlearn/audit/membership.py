@@ -27,8 +27,7 @@ def auc(members: Histogram | None, nonmembers: Histogram | None) -> float | None
         return None
     if len(members) != len(nonmembers):
         raise DataError(
-            f"the histograms to compare have {len(members)} and {len(nonmembers)} bins; "
-            "use the same bins for both."
+            f"the histograms to compare have {len(members)} and {len(nonmembers)} bins; use the same bins for both."
         )
     member_total, nonmember_total = sum(members), sum(nonmembers)
     if not member_total or not nonmember_total:

@@ -33,9 +33,7 @@ for _metric in (
     Metric("forget_loss", "Mean log-loss on the forget set, by part, 0 upwards; low means still remembered."),
     Metric("forgotten_classes_accuracy", "Test accuracy on the classes of the request, 0 to 1."),
     Metric("backdoor_success", "Share of stamped test samples of other classes called the target, 0 to 1."),
-    Metric(
-        "canary_exposure", "Share of other wrong labels that a canary's wrong label outranks; chance is 0.5."
-    ),
+    Metric("canary_exposure", "Share of other wrong labels that a canary's wrong label outranks; chance is 0.5."),
     Metric("membership_auc", "Chance that a forgotten sample has a lower loss than an unseen one, 0 to 1."),
     Metric("probe_accuracy", "Accuracy of a new output layer on the frozen features, 0 to 1."),
     Metric("relearn_steps", "Training steps that bring the forget set back; pools data, in simulation only."),

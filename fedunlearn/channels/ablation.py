@@ -23,6 +23,7 @@ def ablation(explained: Explained, inputs: Tensor, labels: Tensor) -> dict[str, 
 def _rise(explained: Explained, group: ChannelGroup, inputs: Tensor, labels: Tensor) -> Tensor:
     def likelihood(gates: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
         def gate(_group: ChannelGroup, output: Tensor) -> Tensor:
+            explained.check_samples_first(group, output, len(gates))
             shape = [1] * output.dim()
             shape[0], shape[group.channel_dim] = len(output), group.channels
             repeated = gates.repeat_interleave(explained.rows_per_sample(group.layer), dim=0)

@@ -87,8 +87,7 @@ def _check_adds_up(logits: _Logits, name: str, inputs: Tensor, labels: Tensor) -
         raise
     except RuntimeError as error:
         raise NotSupported(
-            f"deeplift needs every activation of {name} to be a module that is used once, and met another:"
-            f" {advice}"
+            f"deeplift needs every activation of {name} to be a module that is used once, and met another: {advice}"
         ) from error
     with torch.no_grad():
         chosen = torch.arange(len(inputs), device=inputs.device)

@@ -38,9 +38,7 @@ class Explained(nn.Module):
     not have the samples first.
     """
 
-    def __init__(
-        self, model: nn.Module, loss: PerSampleLoss, layout: Layout, inputs: Tensor, labels: Tensor
-    ) -> None:
+    def __init__(self, model: nn.Module, loss: PerSampleLoss, layout: Layout, inputs: Tensor, labels: Tensor) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
@@ -89,15 +87,18 @@ class Explained(nn.Module):
         """Sum values shaped as the layer's output over space, tokens and calls to float64 of N x channels."""
         total = torch.zeros(samples, group.channels, dtype=torch.float64)
         for value in values:
-            if len(value) != samples * self._rows[group.layer]:
-                raise NotSupported(
-                    f"the output of {group.observed} is {tuple(value.shape)} for {samples} samples:"
-                    " attribution needs samples in the first dimension, so build the model batch-first."
-                )
-            value = value.detach().movedim(group.channel_dim, -1).flatten(1, -2) if value.dim() > 2 else value
-            value = value.reshape(samples, -1, group.channels)
-            total += value.sum(dim=1, dtype=torch.float64).cpu()
+            self.check_samples_first(group, value, samples)
+            by_sample = value.detach().movedim(group.channel_dim, -1).reshape(samples, -1, group.channels)
+            total += by_sample.sum(dim=1, dtype=torch.float64).cpu()
         return total
+
+    def check_samples_first(self, group: ChannelGroup, output: Tensor, samples: int) -> None:
+        """Refuse an output of the observed module whose first dimension is not the samples (NotSupported)."""
+        if len(output) != samples * self._rows[group.layer]:
+            raise NotSupported(
+                f"the output of {group.observed} is {tuple(output.shape)} for {samples} samples:"
+                " attribution needs samples in the first dimension, so build the model batch-first."
+            )
 
     def _tap(self, group: ChannelGroup, output: Tensor) -> Tensor:
         call = self._calls.get(group.layer, 0)
@@ -141,9 +142,7 @@ def intercepted(
     try:
         for group in groups:
 
-            def hook(
-                _module: nn.Module, _inputs: object, output: Tensor, group: ChannelGroup = group
-            ) -> Tensor:
+            def hook(_module: nn.Module, _inputs: object, output: Tensor, group: ChannelGroup = group) -> Tensor:
                 return replace(group, output)
 
             handles.append(model.get_submodule(group.observed).register_forward_hook(hook))

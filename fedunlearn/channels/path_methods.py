@@ -35,7 +35,10 @@ class Conductance:
 
         def values(tap: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
             method = LayerConductance(explained, tap)
-            result: Tensor = method.attribute(inputs, additional_forward_args=(labels,), n_steps=self.steps)
+            # The rule's points must reach both ends of the path, or the changes of activation do not add up.
+            result: Tensor = method.attribute(
+                inputs, additional_forward_args=(labels,), n_steps=self.steps, method="riemann_trapezoid"
+            )
             return result
 
         return _along_path("conductance", values, explained, inputs, labels, self.steps)

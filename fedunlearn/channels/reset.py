@@ -17,8 +17,7 @@ def reset_rows(state: State, mask: ChannelMask, layout: Layout, fresh_state: Sta
     initialised model of the same network (the server draws it); neither argument is changed. Re-initialising
     before fine-tuning is our completion of Xu et al. 2024, "Update Selective Parameters" (*reconstruction*).
 
-    Raises SettingsError if the mask does not fit the network, CorruptModel if the fresh state is of another
-    network.
+    Raises SettingsError if the mask or the fresh state is of another network.
     """
     portion = mask.portion(layout, output=False)
     return unpack(state, pack(fresh_state, portion), portion)

@@ -37,9 +37,7 @@ class BaseModels:
         digest = write_state(self.folder, state)
         self._mark_used(digest)
         with told_as_sentence(self.folder, "tidied"):
-            oldest_first = sorted(
-                self.folder.glob("[0-9a-f]*.safetensors"), key=lambda p: p.stat().st_mtime_ns
-            )
+            oldest_first = sorted(self.folder.glob("[0-9a-f]*.safetensors"), key=lambda p: p.stat().st_mtime_ns)
             for path in oldest_first[:-KEPT]:
                 path.unlink(missing_ok=True)
         return digest

@@ -30,7 +30,8 @@ def file_request(
         everywhere: id of a request that every holder of `classes` files; None for this client alone.
 
     Raises:
-        RequestError: a class or sample that the client does not hold, nothing new to forget, or nothing left.
+        RequestError: a class or sample that the client does not hold, nothing new to forget, nothing that was
+            ever trained on, or nothing left.
     """
     if classes is not None and samples is not None:
         raise RequestError("a request names classes or samples, not both; file two requests.")
@@ -51,6 +52,11 @@ def file_request(
         raise RequestError(
             f"client {holding.client} has already asked to forget all {len(positions)} of these samples; "
             "name samples that are still in use."
+        )
+    if np.isin(positions, holding.held_out).all():
+        raise RequestError(
+            f"none of these {len(positions)} samples of client {holding.client} was ever trained on, so that there "
+            "is nothing to forget; they are among the samples that it holds out."
         )
     # A whole client may go; a client that stays must keep something to train on.
     leaves = len(holding.training_positions(np.union1d(forgotten, positions)))

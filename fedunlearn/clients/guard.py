@@ -10,10 +10,13 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from io import BytesIO
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 
+from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.audit.loss_histogram import BINS
 from fedunlearn.errors import ClientError, FedunlearnError
 from fedunlearn.strategies.content import ARRAYS, CONFIG, FLAGS, METRICS
@@ -25,12 +28,11 @@ ERROR_CODE = 2
 """Flower's own code for an exception in a ClientApp."""
 
 MOST_REQUESTS = 256
+LONGEST_SENTENCE, LONGEST_NAME = 400, 48
 NUMBER, DIGEST, ID = r"\d{1,12}", r"[0-9a-f]{64}", r"[A-Za-z0-9_-]{1,64}"
-ANNOUNCEMENT = {
-    "client": NUMBER,
-    "samples": NUMBER,
-    "retained": NUMBER,
-    "public-key": r"[A-Za-z0-9+/]{43}=",
+SAID_ONCE = {"client": NUMBER, "samples": NUMBER, "retained": NUMBER, "public-key": r"[A-Za-z0-9+/]{43}="}
+"""What a client announces of itself: each value matches its pattern whole."""
+SAID_PER_REQUEST = {
     "ids": ID,
     "scopes": "client|classes|samples|class-everywhere",
     "classes": r"(\d{1,5}(,\d{1,5})*)?",
@@ -38,8 +40,9 @@ ANNOUNCEMENT = {
     "commitments": DIGEST,
     "signatures": r"[A-Za-z0-9+/]{86}==",
 }
-"""What a client announces: each value, or each entry of a list, matches its pattern whole."""
+"""What it announces of each pending request, in lists of one length."""
 
+FLAG_NAMES = frozenset({"deletion-request", "needs-base"})
 TRAINING_NUMBERS = frozenset({"num-examples", "loss", "epochs", "seconds", "batches", "gate-open"})
 QUERY_NUMBERS = frozenset({"num-examples", "seconds"})
 AUDIT_NUMBER = re.compile(
@@ -47,26 +50,31 @@ AUDIT_NUMBER = re.compile(
     r"\.(correct|total|histogram|loss-sum|loss-samples|exposure-sum|exposure-samples)"
 )
 
+Judge = Callable[[str, Array], str | None]
+"""Judges one array by name: what was expected of it, or None when it is fine."""
+
 
 @dataclass(frozen=True)
 class Allowed:
     """What the reply to one kind of message may hold.
 
     Attributes:
-        arrays: judges one array by name; returns what was expected of it, or None when it is fine.
+        arrays: judges each array.
         numbers: judges the name of a metric.
-        lists: last part of a metric's name -> the length its list of whole numbers must have.
-        texts: name of a configuration value -> the pattern of its entries.
+        lists: last part of a metric's name -> the length its list of counts must have.
+        announcement: whether the client may say who it is and what it has filed.
     """
 
-    arrays: Callable[[str, np.dtype, tuple[int, ...], int], str | None]
-    numbers: Callable[[str], bool]
+    arrays: Judge
+    numbers: Callable[[str], bool] = lambda _: False
     lists: Mapping[str, int] = field(default_factory=dict)
-    texts: Mapping[str, str] = field(default_factory=dict)
+    announcement: bool = False
 
 
 def check(incoming: Message, reply: RecordDict, channels: Mapping[str, int], classes: int) -> None:
     """Raise ClientError naming the first record of `reply` that is not allowed.
+
+    The sentence says what was expected and nothing of what was found, because it is sent.
 
     Args:
         incoming: the message that is answered.
@@ -79,30 +87,26 @@ def check(incoming: Message, reply: RecordDict, channels: Mapping[str, int], cla
     for name, record in reply.items():
         if isinstance(record, ArrayRecord) and name == ARRAYS:
             for key, array in record.items():
-                dtype, shape = np.dtype(array.dtype), tuple(array.shape)
-                wrong = allowed.arrays(key, dtype, shape, len(array.data))
+                wrong = allowed.arrays(key, array)
                 if wrong:
-                    raise _refused(kind, f"{name}[{key!r}]", f"{dtype} {shape}", wrong)
+                    raise _refused(kind, _named(name, key), wrong)
         elif isinstance(record, MetricRecord) and name == METRICS:
-            for key, number in record.items():
-                if not allowed.numbers(key):
-                    raise _refused(kind, f"{name}[{key!r}]", "a number of that name", "a name on the allow-list")
-                _check_list(kind, f"{name}[{key!r}]", key, number, allowed.lists)
+            _check_metrics(kind, record, allowed)
         elif isinstance(record, ConfigRecord) and name == FLAGS:
             for key, flag in record.items():
-                if not isinstance(flag, bool):
-                    raise _refused(kind, f"{name}[{key!r}]", type(flag).__name__, "true or false")
-        elif isinstance(record, ConfigRecord) and name == CONFIG:
-            for key, text in record.items():
-                _check_text(kind, key, text, allowed.texts)
+                if key not in FLAG_NAMES or not isinstance(flag, bool):
+                    expected = f"true or false under one of the names {', '.join(sorted(FLAG_NAMES))}"
+                    raise _refused(kind, _named(name, key), expected)
+        elif isinstance(record, ConfigRecord) and name == CONFIG and allowed.announcement:
+            _check_announcement(kind, record, classes)
         else:
-            raise _refused(kind, repr(name), type(record).__name__, "no such record")
+            raise _refused(kind, repr(_short(name)), "no such record")
 
 
 def _allowed(incoming: Message, channels: Mapping[str, int], classes: int) -> Allowed:
     kind = incoming.metadata.message_type
     if kind in ("query.requests", "query.acknowledge"):
-        return Allowed(_no_array, lambda _: False, texts=ANNOUNCEMENT)
+        return Allowed(_no_array, announcement=True)
     if kind == "query.attribute":
         return Allowed(_channel_indices(channels), QUERY_NUMBERS.__contains__)
     if kind.startswith("query"):
@@ -112,86 +116,157 @@ def _allowed(incoming: Message, channels: Mapping[str, int], classes: int) -> Al
     if kind.startswith("evaluate"):
         lists = {"histogram": BINS, "total": classes, "correct": classes}
         return Allowed(_no_array, lambda key: AUDIT_NUMBER.fullmatch(key) is not None, lists=lists)
-    return Allowed(_no_array, lambda _: False)
+    return Allowed(_no_array)
 
 
-def _no_array(name: str, dtype: np.dtype, shape: tuple[int, ...], size: int) -> str | None:
+def _no_array(name: str, array: Array) -> str | None:
     return "no array at all"
 
 
-def _score_per_channel(
-    channels: Mapping[str, int], classes: int
-) -> Callable[[str, np.dtype, tuple[int, ...], int], str | None]:
-    """Aggregates only: one float a channel under the layer's name, or one float a class."""
+def _score_per_channel(channels: Mapping[str, int], classes: int) -> Judge:
+    """Aggregates only: one float a channel under the layer's name, or one float a class under "classes"."""
+    lengths = {"classes": classes, **channels}
 
-    def judge(name: str, dtype: np.dtype, shape: tuple[int, ...], size: int) -> str | None:
-        expected = (channels[name],) if name in channels else (classes,) if name.startswith("classes") else None
-        if expected is None:
+    def judge(name: str, array: Array) -> str | None:
+        if name not in lengths:
             return f"the name of a layer ({', '.join(channels)})"
-        if dtype != np.float32 or shape != expected:
-            return f"float32 {expected}"
-        return _plain_size(dtype, shape, size)
+        return _unlike(array, "float32", (lengths[name],))
 
     return judge
 
 
-def _channel_indices(
-    channels: Mapping[str, int],
-) -> Callable[[str, np.dtype, tuple[int, ...], int], str | None]:
-    def judge(name: str, dtype: np.dtype, shape: tuple[int, ...], size: int) -> str | None:
+def _channel_indices(channels: Mapping[str, int]) -> Judge:
+    """Sorted, distinct indices of channels that exist."""
+
+    def judge(name: str, array: Array) -> str | None:
         if name not in channels:
             return f"the name of a layer ({', '.join(channels)})"
-        if dtype != np.int32 or len(shape) != 1 or shape[0] > channels[name]:
-            return f"int32, at most {channels[name]} indices"
-        return _plain_size(dtype, shape, size)
+        expected = f"int32, sorted and distinct indices below {channels[name]}"
+        if len(array.shape) != 1 or _unlike(array, "int32", tuple(array.shape)):
+            return expected
+        indices = array.numpy()
+        inside = len(indices) == 0 or (indices[0] >= 0 and indices[-1] < channels[name])
+        return None if inside and (np.diff(indices) > 0).all() else expected
 
     return judge
 
 
-def _like_incoming(incoming: Message) -> Callable[[str, np.dtype, tuple[int, ...], int], str | None]:
+def _like_incoming(incoming: Message) -> Judge:
     """What a training reply may hold is what came down: same names, types and shapes."""
     sent = incoming.content.array_records.get(ARRAYS, ArrayRecord())
 
-    def judge(name: str, dtype: np.dtype, shape: tuple[int, ...], size: int) -> str | None:
+    def judge(name: str, array: Array) -> str | None:
         if name not in sent:
             return "only parameters that the server sent"
-        expected = np.dtype(sent[name].dtype), tuple(sent[name].shape)
-        return _plain_size(dtype, shape, size) if (dtype, shape) == expected else f"{expected[0]} {expected[1]}"
+        return _unlike(array, str(sent[name].dtype), tuple(sent[name].shape))
 
     return judge
 
 
-def _plain_size(dtype: np.dtype, shape: tuple[int, ...], size: int) -> str | None:
-    """A serialised array is its header and its numbers; more bytes would be something carried along."""
-    most = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize + 256
-    return None if size <= most else f"at most {most} bytes"
+def _unlike(array: Array, dtype: str, shape: tuple[int, ...]) -> str | None:
+    """What was expected, unless the array is its header and its numbers, with nothing carried along."""
+    header = _header(dtype, shape)
+    size = len(header) + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    fits = (
+        (array.dtype, tuple(array.shape)) == (dtype, shape)
+        and len(array.data) == size
+        and array.data.startswith(header)
+    )
+    return None if fits else f"{dtype} {shape} and no byte more"
 
 
-def _check_list(kind: str, where: str, key: str, number: object, lists: Mapping[str, int]) -> None:
-    expected = lists.get(key.rpartition(".")[2])
-    if isinstance(number, list):
-        if expected is None or len(number) != expected or not all(isinstance(n, int) for n in number):
-            raise _refused(kind, where, f"a list of {len(number)}", f"{expected or 'no list, one number'} counts")
-    elif expected is not None:
-        raise _refused(kind, where, "one number", f"a list of {expected} counts")
+@lru_cache(maxsize=1024)
+def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """What numpy writes before the numbers of such an array."""
+    buffer = BytesIO()
+    described = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    np.lib.format.write_array_header_1_0(buffer, described)
+    return buffer.getvalue()
 
 
-def _check_text(kind: str, key: str, value: object, allowed: Mapping[str, str]) -> None:
-    where = f"{CONFIG}[{key!r}]"
-    if key not in allowed:
-        raise _refused(kind, where, "a value of that name", "a name on the allow-list")
-    values = value if isinstance(value, list) else [value]
-    if len(values) > MOST_REQUESTS:
-        raise _refused(kind, where, f"{len(values)} values", f"{MOST_REQUESTS} at most")
-    for item in values:
-        if not isinstance(item, str | int) or re.fullmatch(allowed[key], str(item)) is None:
-            raise _refused(kind, where, f"a {type(item).__name__} of another form", f"the pattern {allowed[key]}")
+def _check_metrics(kind: str, record: MetricRecord, allowed: Allowed) -> None:
+    for key, number in record.items():
+        where = _named(METRICS, key)
+        if not allowed.numbers(key):
+            raise _refused(kind, where, "a name on the allow-list")
+        group, _, what = key.rpartition(".")
+        length = allowed.lists.get(what)
+        if length is None and isinstance(number, list):
+            raise _refused(kind, where, "one number, no list")
+        if length is not None and not _are_counts(number, length):
+            raise _refused(kind, where, f"a list of {length} counts")
+        samples = _sum(record.get(f"{group}.total"))
+        if what == "correct" and any(
+            r > n for r, n in zip(_list(number), _list(record.get(f"{group}.total")), strict=False)
+        ):
+            raise _refused(kind, where, "no more than there are samples")
+        if what == "histogram" and not MINIMUM_SAMPLES <= _sum(number) == samples:
+            raise _refused(kind, where, f"each sample once, and {MINIMUM_SAMPLES} samples at least")
+        if what in ("loss-samples", "exposure-samples") and not MINIMUM_SAMPLES <= number <= samples:  # type: ignore[operator]
+            raise _refused(kind, where, f"a number of samples, {MINIMUM_SAMPLES} at least")
+        if what in ("loss-sum", "exposure-sum") and f"{group}.{what[:-3]}samples" not in record:
+            raise _refused(kind, where, "a sum beside its number of samples")
 
 
-def _refused(kind: str, where: str, found: str, expected: str) -> ClientError:
+def _are_counts(value: object, length: int) -> bool:
+    if not isinstance(value, list) or len(value) != length:
+        return False
+    return all(type(one) is int and one >= 0 for one in value)
+
+
+def _list(value: object) -> list:
+    return value if isinstance(value, list) else []
+
+
+def _sum(value: object) -> int:
+    return sum(_list(value))
+
+
+def _check_announcement(kind: str, record: ConfigRecord, classes: int) -> None:
+    requests = len(_list(record.get("ids")))
+    for key, value in record.items():
+        where = _named(CONFIG, key)
+        if key in SAID_ONCE:
+            if not _matches(SAID_ONCE[key], value):
+                raise _refused(kind, where, f"one value of the pattern {SAID_ONCE[key]}")
+        elif key in SAID_PER_REQUEST:
+            pattern = SAID_PER_REQUEST[key]
+            if not isinstance(value, list) or len(value) != requests or requests > MOST_REQUESTS:
+                raise _refused(kind, where, f"one value a request, and {MOST_REQUESTS} requests at most")
+            if not all(_matches(pattern, item) for item in value):
+                raise _refused(kind, where, f"values of the pattern {pattern}")
+            if key == "classes" and not all(_name_classes(item, classes) for item in value):
+                raise _refused(kind, where, f"sorted and distinct classes below {classes}")
+        else:
+            raise _refused(kind, where, "a name on the allow-list")
+
+
+def _matches(pattern: str, value: object) -> bool:
+    wanted = int if pattern == NUMBER else str
+    return type(value) is wanted and re.fullmatch(pattern, str(value)) is not None
+
+
+def _name_classes(text: str, classes: int) -> bool:
+    named = [int(one) for one in text.split(",") if one]
+    return named == sorted(set(named)) and all(one < classes for one in named)
+
+
+def _named(record: str, key: str) -> str:
+    return f"{record}[{_short(key)!r}]"
+
+
+def _short(name: str) -> str:
+    """A name as it may be told: a long one may be a message."""
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
+
+
+def _refused(kind: str, where: str, expected: str) -> ClientError:
     return ClientError(
-        f"the guard refused to send {where} in answer to {kind!r}: it is {found}, expected {expected}; "
-        "nothing was sent."
+        f"the guard refused to send {where} in answer to {_short(kind)!r}: expected {expected}; nothing was sent."
     )
 
 
@@ -208,13 +283,17 @@ def guarded(
             reply = handler(message, context)
             if reply.has_content():
                 check(message, reply.content, channels(context), classes(context))
-            return reply
+                return reply
+            raise ClientError(f"the handler of {message.metadata.message_type!r} answered with an error of its own.")
         except FedunlearnError as error:
             logger.warning("%s", error)
             sentence = str(error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # What an exception says may quote a sample, and an exit status may be a text.
             logger.exception("handler of %r failed", message.metadata.message_type)
             sentence = f"the client failed in {message.metadata.message_type!r} ({type(error).__name__})."
+        if len(sentence) > LONGEST_SENTENCE:
+            sentence = f"{sentence[:LONGEST_SENTENCE]}…"
         return Message(Error(ERROR_CODE, sentence), reply_to=message)
 
     return guard

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion, digest_state, unpack
 from fedunlearn.clients.site import Site
 from fedunlearn.config import UnlearnSettings, make_settings
-from fedunlearn.errors import ClientError
+from fedunlearn.errors import ClientError, CorruptModel
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.content import (
     ARRAYS,
@@ -34,6 +36,11 @@ from fedunlearn.strategies.method import Work, methods
 from fedunlearn.tasks.training import train_locally
 
 State = dict[str, torch.Tensor]
+
+logger = logging.getLogger("fedunlearn.clients")
+
+# File systems end at 255; many requests that are served together would go beyond.
+_LONGEST_FILE_NAME = 128
 
 
 def announce(message: Message, site: Site) -> Message:
@@ -76,9 +83,7 @@ def train(message: Message, site: Site) -> Message:
     round_number = _integer(config, "server-round")
     seed = derive_seed(_integer(config, "seed"), "train", round_number, site.client)
     settings = replace(site.training, proximal_mu=float(_number(config, "proximal-mu", 0.0)))
-    result = train_locally(
-        site.task, model, samples, settings, torch.Generator().manual_seed(seed)
-    )
+    result = train_locally(site.task, model, samples, settings, torch.Generator().manual_seed(seed))
     arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     metrics = {"num-examples": len(samples), "loss": result.mean_loss}
     return _reply(message, arrays, metrics, {"deletion-request": bool(site.inbox.pending())})
@@ -135,7 +140,10 @@ def run_phase(message: Message, site: Site) -> Message:
 
 def kept_path(folder: Path, name: str, requests: Sequence[str]) -> Path:
     """Where a client keeps, in its own folder, what a phase computed and does not send."""
-    return folder / f"{name}-{'+'.join(check_request_id(id) for id in requests)}.npz"
+    joined = "+".join(check_request_id(id) for id in requests)
+    if len(joined) > _LONGEST_FILE_NAME:
+        joined = hashlib.sha256(joined.encode()).hexdigest()
+    return folder / f"{name}-{joined}.npz"
 
 
 def audit(message: Message, site: Site) -> Message:
@@ -224,7 +232,14 @@ def _base_model(message: Message, site: Site) -> State | None:
             raise ClientError("the base model that came does not have the digest that the message names.")
         site.base_models.put(base)
         return base
-    return site.base_models.get(digest) if site.base_models.has(digest) else None
+    if not site.base_models.has(digest):
+        return None
+    try:
+        return site.base_models.get(digest)
+    except CorruptModel as error:
+        # It is deleted now; the server sends it again.
+        logger.warning("%s", error)
+        return None
 
 
 def _what_moves(message: Message, site: Site, base: State) -> tuple[ChannelMask | None, Portion]:

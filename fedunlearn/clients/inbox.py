@@ -61,13 +61,9 @@ class FiledRequest:
         """
         sorted_positions = tuple(sorted({int(position) for position in positions}))
         if not sorted_positions:
-            raise RequestError(
-                f"the request of client {client} names no sample: name at least one to forget."
-            )
+            raise RequestError(f"the request of client {client} names no sample: name at least one to forget.")
         if sorted_positions[0] < 0:
-            raise RequestError(
-                f"sample {sorted_positions[0]} of client {client} does not exist: count from 0."
-            )
+            raise RequestError(f"sample {sorted_positions[0]} of client {client} does not exist: count from 0.")
         named_classes = None if classes is None else tuple(sorted({int(one) for one in classes}))
         if (check_scope(scope) in ("classes", "class-everywhere")) != bool(named_classes):
             raise RequestError(

@@ -83,9 +83,8 @@ class Site:
         return self.holding.samples.take(self.holding.training_positions(self.inbox.forgotten_positions()))
 
     def held_out_samples(self) -> Samples:
-        """Retained samples that are never trained on."""
-        kept = np.setdiff1d(self.holding.held_out, self.inbox.forgotten_positions())
-        return self.holding.samples.take(kept)
+        """Samples that are never trained on; those of a forget set too, for they are unseen all the same."""
+        return self.holding.samples.take(self.holding.held_out)
 
     def forget_positions(self, request_ids: Sequence[str]) -> np.ndarray:
         """Training positions of the requests' forget set here, sorted; empty for a client that has none."""

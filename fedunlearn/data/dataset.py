@@ -29,9 +29,7 @@ class Samples:
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.labels):
-            raise DataError(
-                f"{len(self.inputs)} inputs came with {len(self.labels)} labels; give one for each input."
-            )
+            raise DataError(f"{len(self.inputs)} inputs came with {len(self.labels)} labels; give one for each input.")
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -27,7 +27,7 @@ class Holding:
         samples: with what was planted.
         parts: N strings, "ordinary", "triggered" or "canaries".
         true_labels: N, the labels before planting.
-        held_out: sorted positions that are never trained on; nothing planted is among them.
+        held_out: sorted positions that are never trained on, drawn class by class; nothing planted is among them.
     """
 
     client: int
@@ -44,9 +44,7 @@ class Holding:
         values, counts = np.unique(self.samples.labels.numpy(), return_counts=True)
         return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
-    def select(
-        self, classes: Sequence[int] | None = None, samples: Sequence[int] | None = None
-    ) -> np.ndarray:
+    def select(self, classes: Sequence[int] | None = None, samples: Sequence[int] | None = None) -> np.ndarray:
         """Sorted positions of the samples of `classes` and of the `samples` named; both None for all.
 
         Raises:
@@ -59,9 +57,7 @@ class Holding:
         for label in classes or ():
             if label not in held:
                 there = ", ".join(str(value) for value in held)
-                raise RequestError(
-                    f"client {self.client} holds no sample of class {label}; classes there: {there}."
-                )
+                raise RequestError(f"client {self.client} holds no sample of class {label}; classes there: {there}.")
             chosen |= self.samples.labels.numpy() == label
         for position in samples or ():
             if not 0 <= position < len(self):
@@ -101,14 +97,17 @@ def holding(settings: FederationSettings, client: int, dataset: Dataset) -> Hold
                 f"{option}: there is no client {planting.client}; clients are 0 to {settings.clients - 1}."
             )
     indices = _shares(_ByIdentity(dataset), settings.partition, settings.clients, settings.seed)[client]
-    planted = plant(
-        dataset.train.take(indices), client, backdoor, canaries, len(dataset.classes), settings.seed
-    )
-    ordinary = np.flatnonzero(planted.parts == ORDINARY)
+    own = dataset.train.take(indices)
     generator = np.random.default_rng(derive_seed("held-out", settings.seed, client))
-    labels = planted.true_labels.numpy()[ordinary]
-    held_out = ordinary[stratified_positions(labels, settings.held_out, generator)]
-    return Holding(client, planted.samples, planted.parts, planted.true_labels, held_out)
+    held_out = stratified_positions(own.labels.numpy(), settings.held_out, generator)
+    # What is held out is never trained on, so that only the rest can be planted.
+    trained = complement(held_out, len(own))
+    planted = plant(own.take(trained), client, backdoor, canaries, len(dataset.classes), settings.seed)
+    inputs, labels = own.inputs.clone(), own.labels.clone()
+    parts = np.full(len(own), ORDINARY, dtype=planted.parts.dtype)
+    inputs[trained], labels[trained] = planted.samples.inputs, planted.samples.labels
+    parts[trained] = planted.parts
+    return Holding(client, Samples(inputs, labels), parts, own.labels, held_out)
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,7 @@ DEALS_TRIED = 200
 """Pathological assignments of classes to clients that are tried until every class has an owner."""
 
 
-def partition_indices(
-    columns: Mapping[str, np.ndarray], spec: str, clients: int, seed: int
-) -> list[np.ndarray]:
+def partition_indices(columns: Mapping[str, np.ndarray], spec: str, clients: int, seed: int) -> list[np.ndarray]:
     """Share samples among clients: one sorted int64 array of sample indices for each client.
 
     Every sample goes to exactly one client, and every client gets at least one. Equal arguments give equal
@@ -40,9 +38,7 @@ def partition_indices(
     """
     labels = np.asarray(columns["label"])
     if not 1 <= clients <= len(labels):
-        raise SettingsError(
-            f"{len(labels)} samples cannot be shared among {clients} clients; give 1 to {len(labels)}."
-        )
+        raise SettingsError(f"{len(labels)} samples cannot be shared among {clients} clients; give 1 to {len(labels)}.")
     form, _, argument = spec.partition(":")
     if spec == "iid":
         return _iid(labels, clients, seed)

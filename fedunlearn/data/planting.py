@@ -145,9 +145,7 @@ def plant(
     parts = np.full(len(samples), ORDINARY, dtype="<U9")
     if backdoor is not None and backdoor.client == client:
         if backdoor.target >= classes:
-            raise SettingsError(
-                f"backdoor: target={backdoor.target} is no label here; give one of 0 to {classes - 1}."
-            )
+            raise SettingsError(f"backdoor: target={backdoor.target} is no label here; give one of 0 to {classes - 1}.")
         chosen = _triggered(samples.labels.numpy(), backdoor, seed)
         inputs = inputs.clone()
         inputs[chosen] = backdoor.stamp(inputs[chosen])
@@ -163,9 +161,7 @@ def plant(
             )
         chosen = np.sort(generator.permutation(free)[: canaries.count])
         if classes < 2:
-            raise SettingsError(
-                "canaries need a wrong label to take; the data must have two classes or more."
-            )
+            raise SettingsError("canaries need a wrong label to take; the data must have two classes or more.")
         # A step of 1 to classes - 1 around the circle of labels meets every wrong one alike.
         steps = torch.from_numpy(generator.integers(1, classes, size=len(chosen)))
         labels[chosen] = (labels[chosen] + steps) % classes

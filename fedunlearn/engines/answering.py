@@ -80,9 +80,7 @@ def answer(client_app: ClientAppSource, message: Message, context: Context) -> M
         if not isinstance(reply, Message):
             raise TypeError(f"its function returned a {type(reply).__name__} where a Message was expected")
         if reply.metadata.reply_to_message_id != message.metadata.message_id:
-            raise ValueError(
-                "its reply does not answer the message: build it with Message(..., reply_to=message)"
-            )
+            raise ValueError("its reply does not answer the message: build it with Message(..., reply_to=message)")
         return copy_message(reply)
     except KeyboardInterrupt:
         # Ctrl-C is for the person who runs this, not a failure of the client.

@@ -76,8 +76,7 @@ class LocalGrid(Grid):
         self._on_reply = on_reply
         self._run = Run.create_empty(new_run_id())
         self._node_configs = {
-            FIRST_NODE_ID + client: {PARTITION_ID_KEY: client, NUM_PARTITIONS_KEY: clients}
-            for client in range(clients)
+            FIRST_NODE_ID + client: {PARTITION_ID_KEY: client, NUM_PARTITIONS_KEY: clients} for client in range(clients)
         }
         self._states: dict[int, RecordDict] = {}
         self._pending: dict[str, Message] = {}

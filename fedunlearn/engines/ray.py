@@ -124,8 +124,7 @@ class _Simulation:
                 return grid
             time.sleep(0.01)
         raise FedunlearnError(
-            f"Flower's simulation gave no grid within {_START_SECONDS:g} s: "
-            "see whether Ray starts on this machine"
+            f"Flower's simulation gave no grid within {_START_SECONDS:g} s: see whether Ray starts on this machine"
         )
 
     def check(self) -> None:

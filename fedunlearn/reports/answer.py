@@ -1,8 +1,8 @@
 """The answer in words: was it forgotten, as far as this comparison can tell?
 
 Only measures on which the original and the retrained model differ can tell anything. On those the unlearned
-model is placed between the two: 0% of the way is the original, 100% the retrained model. One comparison has no
-band of repeated retrainings, so that this is a reading and no certificate.
+model is placed between the two: 0% of the way is the original, 100% the retrained model. One comparison has
+no band of repeated retrainings, so that this is a reading and no certificate.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def answer(document: Document) -> Answer:
         state = "partly" if state in ("forgotten", "mostly") else state
     sentences += [*_return(document, found), *_rivals(models), *_cost(models)]
     if state == "forgotten" and not lost:
-        sentences.append(
-            "This is one comparison, not a certificate: chance differences are not yet measured."
-        )
+        sentences.append("This is one comparison, not a certificate: chance differences are not yet measured.")
     return Answer(state, headline, tuple(sentences), found)
 
 
@@ -79,9 +77,7 @@ def findings(models: dict[str, Model], name: str) -> list[Finding]:
     """The measures on which original and retrained differ, read for the model `name`."""
     result = []
     for measure in evidence_measures(models):
-        original, retrained, model = (
-            value(models.get(who), measure.key) for who in ("original", "retrained", name)
-        )
+        original, retrained, model = (value(models.get(who), measure.key) for who in ("original", "retrained", name))
         way = share_of_the_way(original, model, retrained, least=measure.informative)
         if way is None or original is None or retrained is None or model is None:
             continue
@@ -97,7 +93,7 @@ def findings(models: dict[str, Model], name: str) -> list[Finding]:
 
 
 def evidence_measures(models: dict[str, Model]) -> list[Measure]:
-    """What shows memory; accuracy on a part of the forget set only where its loss, which is finer, was withheld."""
+    """What shows memory; a part's accuracy only where its loss, which is finer, was withheld."""
     memory = present(models.values(), "memory")
     keys = {measure.key for measure in memory}
     return [m for m in memory if not (m.key.endswith(".accuracy") and f"{m.key[:-9]}.loss" in keys)]
@@ -130,8 +126,8 @@ def _headline(found: tuple[Finding, ...]) -> tuple[str, str]:
 def _evidence(found: tuple[Finding, ...], state: str) -> list[str]:
     if state == "cannot-tell":
         return [
-            "The original model and the one retrained without the data answer alike wherever memory would show, "
-            "so there is nothing that unlearning could be seen to remove."
+            "The original model and the one retrained without the data answer alike wherever memory would "
+            "show, so there is nothing that unlearning could be seen to remove."
         ]
     words = {
         "reached": "as good as there",
@@ -148,9 +144,7 @@ def _evidence(found: tuple[Finding, ...], state: str) -> list[str]:
 
 
 def _ability(models: dict[str, Model]) -> list[str]:
-    before, now, reference = (
-        value(models[name], "test_accuracy") for name in ("original", "unlearned", "retrained")
-    )
+    before, now, reference = (value(models[name], "test_accuracy") for name in ("original", "unlearned", "retrained"))
     if now is None or reference is None:
         return []
     start = "" if before is None else f"{shown(before, 'share')} before, "
@@ -175,15 +169,12 @@ def _return(document: Document, found: tuple[Finding, ...]) -> list[str]:
             one.measure.label.lower()
             for one in found
             if one.state in ("reached", "partly")
-            and (way := share_of_the_way(one.original, value(later, one.measure.key), one.retrained))
-            is not None
+            and (way := share_of_the_way(one.original, value(later, one.measure.key), one.retrained)) is not None
             and way < min(HALF, one.way)
         ]
         checked = [one for one in found if value(later, one.measure.key) is not None]
         if back:
-            sentences.append(
-                f"After {rounds} further ordinary rounds it came back in part: {', '.join(back)}."
-            )
+            sentences.append(f"After {rounds} further ordinary rounds it came back in part: {', '.join(back)}.")
         elif checked:
             sentences.append(f"After {rounds} further ordinary rounds what was forgotten had not come back.")
     return sentences
@@ -203,12 +194,12 @@ def _rivals(models: dict[str, Model]) -> list[str]:
     best = min(rivals, key=lambda name: rivals[name])
     if rivals[best] < ours:
         return [
-            f"Closer to the retrained model was “{label_of(best).lower()}”: it leaves {rivals[best]:.0%} of the gap "
-            f"open, unlearning {ours:.0%}."
+            f"Closer to the retrained model was “{label_of(best).lower()}”: it leaves {rivals[best]:.0%} "
+            f"of the gap open, unlearning {ours:.0%}."
         ]
     return [
-        f"Of everything tried, unlearning came closest to the retrained model: it leaves {ours:.0%} of the gap open; "
-        f"next is “{label_of(best).lower()}” with {rivals[best]:.0%}."
+        f"Of everything tried, unlearning came closest to the retrained model: it leaves {ours:.0%} of the "
+        f"gap open; next is “{label_of(best).lower()}” with {rivals[best]:.0%}."
     ]
 
 
@@ -234,11 +225,7 @@ def _less(ours: float, theirs: float, kind: str) -> str:
     ratio = theirs / ours
     if ratio < 1.05:
         return f" ({against})"
-    return (
-        f" ({against}, {ratio:.0f} times as much)"
-        if ratio >= 9.95
-        else f" ({against}, {ratio:.1f} times as much)"
-    )
+    return f" ({against}, {ratio:.0f} times as much)" if ratio >= 9.95 else f" ({against}, {ratio:.1f} times as much)"
 
 
 def bytes_moved(model: Model | None) -> float | None:

@@ -1,7 +1,7 @@
 """Reading a comparison document without tripping over what is missing.
 
-The document is the dict of `compare --json`. Any model and any value in it may be null or absent: a value that
-is not there reads as None, a model that is not there does not appear.
+The document is the dict of `compare --json`. Any model and any value in it may be null or absent: a value
+that is not there reads as None, a model that is not there does not appear.
 """
 
 from __future__ import annotations
@@ -68,9 +68,7 @@ def rounds_of(document: Document) -> dict[str, list[Mapping[str, Any]]]:
         return {}
     found: dict[str, list[Mapping[str, Any]]] = {}
     for name, records in ordered({name: {"records": records} for name, records in rounds.items()}).items():
-        known = [
-            r for r in records["records"] or [] if isinstance(r, Mapping) and value(r, "round") is not None
-        ]
+        known = [r for r in records["records"] or [] if isinstance(r, Mapping) and value(r, "round") is not None]
         if known:
             found[name] = sorted(known, key=lambda record: record["round"])
     last = max((record["round"] for record in found.get("original", [])), default=0)
@@ -94,13 +92,7 @@ def request_sentence(document: Document) -> str:
         return "No deletion request is recorded with this comparison."
     clients = [str(client) for client in request.get("clients") or []]
     classes = [str(name) for name in request.get("classes") or []]
-    who = (
-        f"client {clients[0]}"
-        if len(clients) == 1
-        else f"clients {_listed(clients)}"
-        if clients
-        else "a client"
-    )
+    who = f"client {clients[0]}" if len(clients) == 1 else f"clients {_listed(clients)}" if clients else "a client"
     count = value(request, "count")
     samples = "" if count is None else f" ({count:,.0f} training sample{'s' if count != 1 else ''})"
     which = f"class {classes[0]}" if len(classes) == 1 else f"classes {_listed(classes)}"

@@ -10,11 +10,11 @@ from fedunlearn.reports.document import Model, value
 PARTS = {
     "all": ("Forget set", "the samples that are to be forgotten"),
     "triggered": (
-        "Triggered part",
+        "Triggered",
         "the samples to be forgotten that carry the planted trigger and a wrong label",
     ),
     "untriggered": (
-        "Untriggered part",
+        "Untriggered",
         "the samples to be forgotten that carry no trigger, the owner's ordinary data",
     ),
     "canaries": ("Canaries", "the samples to be forgotten that were given a random wrong label on purpose"),
@@ -56,8 +56,8 @@ def _cost(key: str, label: str, kind: str, meaning: str) -> Measure:
 def _part(part: str) -> tuple[Measure, Measure]:
     label, what = PARTS[part]
     accuracy = (
-        f"How often the model still gives the recorded answer on {what}. It should come to the retrained model's "
-        "value, not to zero: a model that never saw a sample can still be right about it."
+        f"How often the model still gives the recorded answer on {what}. It should come to the retrained "
+        "model's value, not to zero: a model that never saw a sample can still be right about it."
     )
     loss = (
         f"How surprised the model is by {what}: near 0 when it knows them by heart, larger when it does not. "
@@ -73,8 +73,8 @@ MEASURES: tuple[Measure, ...] = (
     _ability(
         "test_accuracy",
         "Test accuracy",
-        "How often the model is right on data that nobody trained on: what it can do. It should not fall below "
-        "the retrained model's.",
+        "How often the model is right on data that nobody trained on: what it can do. It should not fall "
+        "below the retrained model's.",
     ),
     _ability(
         "retain_accuracy",
@@ -106,8 +106,8 @@ MEASURES: tuple[Measure, ...] = (
         "Canary exposure",
         "score",
         "memory",
-        "Some samples were given random wrong labels on purpose. This is how strongly the model still prefers "
-        "those wrong labels to other wrong ones: 1 means learned by heart, 0.5 is chance.",
+        "Some samples were given random wrong labels on purpose. This is how strongly the model still "
+        "prefers those wrong labels to other wrong ones: 1 means learned by heart, 0.5 is chance.",
         0.05,
         0.1,
     ),
@@ -116,9 +116,9 @@ MEASURES: tuple[Measure, ...] = (
         "Membership attack",
         "score",
         "memory",
-        "An attacker guesses from the model's losses whether a sample is from the forgotten data or new (area "
-        "under the curve): 0.5 is guessing blindly. What counts is the retrained model's value: far below it is "
-        "as telling as far above.",
+        "An attacker guesses from the model's losses whether a sample is from the forgotten data or new "
+        "(area under the curve): 0.5 is guessing blindly. What counts is the retrained model's value: far "
+        "below it is as telling as far above.",
         0.03,
         0.04,
     ),
@@ -127,8 +127,8 @@ MEASURES: tuple[Measure, ...] = (
         "Linear probe",
         "share",
         "memory",
-        "How well the model's inner features tell the data apart when only a new last layer is trained on them. It "
-        "finds knowledge that was merely cut off from the answer.",
+        "How well the model's inner features tell the data apart when only a new last layer is trained on "
+        "them. It finds knowledge that was merely cut off from the answer.",
         0.05,
         0.05,
     ),
@@ -137,8 +137,8 @@ MEASURES: tuple[Measure, ...] = (
         "Steps to relearn",
         "count",
         "memory",
-        "How many training steps bring the forgotten data back. Far fewer than for the retrained model means that "
-        "something was left behind.",
+        "How many training steps bring the forgotten data back. Far fewer than for the retrained model "
+        "means that something was left behind.",
         1.0,
         3.0,
     ),
@@ -150,9 +150,7 @@ MEASURES: tuple[Measure, ...] = (
         "How many times a client that took part went through its data after the request, on average.",
     ),
     _cost("bytes_up", "Sent by clients", "bytes", "Data that clients sent to the server after the request."),
-    _cost(
-        "bytes_down", "Sent to clients", "bytes", "Data that the server sent to clients after the request."
-    ),
+    _cost("bytes_down", "Sent to clients", "bytes", "Data that the server sent to clients after the request."),
     _cost(
         "bytes_with_base",
         "… with base model",
@@ -160,22 +158,18 @@ MEASURES: tuple[Measure, ...] = (
         "All that would be sent if no client had the model to begin with.",
     ),
     _cost("seconds", "Time", "seconds", "Time on the clock after the request."),
-    _cost(
-        "attribution_seconds", "… for attribution", "seconds", "Part of it that finding the channels took."
-    ),
+    _cost("attribution_seconds", "… for attribution", "seconds", "Part of it that finding the channels took."),
 )
 
 
 def present(models: Iterable[Model], role: str | None = None) -> list[Measure]:
-    """The measures that at least one of the models has; the forget set as a whole only where it has no parts."""
+    """The measures that a model has at least; the forget set as a whole only where it has no parts."""
     entries = list(models)
 
     def known(key: str) -> bool:
         return any(value(entry, key) is not None for entry in entries)
 
-    in_parts = any(
-        known(f"forget.{part}.{what}") for part in PARTS if part != "all" for what in ("accuracy", "loss")
-    )
+    in_parts = any(known(f"forget.{part}.{what}") for part in PARTS if part != "all" for what in ("accuracy", "loss"))
     return [
         measure
         for measure in MEASURES

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: the answer first, then the numbers, then the pictures, then what it all means."""
+"""One self-contained HTML page: the answer first, then numbers and pictures, then what they mean."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ def page(document: Document, pictures: Sequence[Picture]) -> str:
         *(
             _section(
                 f"After {rounds} further ordinary rounds",
-                "<p>The federation went on training. What was forgotten must not come back.</p>"
-                + model_table(later),
+                "<p>The federation went on training. What was forgotten must not come back.</p>" + model_table(later),
             )
             for rounds, later in after_of(document).items()
         ),
@@ -73,13 +72,13 @@ _PAGE = """<!doctype html>
 """
 
 _NUMBERS_NOTE = (
-    '<p class="note">Small numbers: difference to the retrained model (for percentages in percentage points). '
+    '<p class="note">Small numbers: difference to the retrained model (percentages: in percentage points). '
     "Click a heading to sort. The good value is the retrained model's, not zero and not one hundred.</p>"
 )
 
 _LIMITS = """<ul>
-<li>It is one comparison. How much retraining itself varies by chance is not measured here, and small differences
-mean nothing.</li>
+<li>It is one comparison. How much retraining itself varies by chance is not measured here, and small
+differences mean nothing.</li>
 <li>It shows what was looked for. Other ways of looking for memory may find what these did not.</li>
 <li>It is not a certificate and no legal opinion.</li>
 </ul>"""
@@ -98,14 +97,14 @@ def _answer(said: Answer, document: Document) -> str:
 
 
 _IN_SHORT = {
-    "forgotten": "Wherever memory of the data could be seen, the model now behaves like one that was trained again "
-    "from scratch without it.",
-    "mostly": "Wherever memory of the data could be seen, the model is more than half of the way to one that was "
-    "trained again from scratch without it, but not everywhere as good as there.",
-    "past": "Memory of the data is gone, but on some measure the model is further away from it than one that was "
-    "trained again from scratch without it. That shows as well.",
-    "partly": "On some measures the model behaves like one that was trained again from scratch without the data, on "
-    "others it does not.",
+    "forgotten": "Wherever memory of the data could be seen, the model now behaves like one that was "
+    "trained again from scratch without it.",
+    "mostly": "Wherever memory of the data could be seen, the model is more than half of the way to one "
+    "that was trained again from scratch without it, but not everywhere as good as there.",
+    "past": "Memory of the data is gone, but on some measure the model is further away from it than one "
+    "that was trained again from scratch without it. That shows as well.",
+    "partly": "On some measures the model behaves like one that was trained again from scratch without "
+    "the data, on others it does not.",
     "not-forgotten": "Wherever memory of the data could be seen, the model still remembers more than half of it.",
     "cannot-tell": "There was no visible memory to remove.",
 }

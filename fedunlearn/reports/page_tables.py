@@ -30,9 +30,7 @@ def cost_table(models: Mapping[str, Model]) -> str:
     """A row a model, a column a cost, sortable; empty where no cost is known."""
     measures = present(models.values(), "cost")
     rows = [
-        _row(
-            name, [_cell(shown(number, m.kind), number) for m in measures for number in [value(model, m.key)]]
-        )
+        _row(name, [_cell(shown(number, m.kind), number) for m in measures for number in [value(model, m.key)]])
         for name, model in models.items()
     ]
     return _table(["Model", *(measure.label for measure in measures)], rows) if measures else ""

@@ -10,18 +10,18 @@ from fedunlearn.reports.measures import Measure, present
 _MODELS = {
     "original": "The model as it was before the request, trained on everybody's data.",
     "unlearned": "The original model after unlearning: the model in question.",
-    "retrained": "A new model trained from scratch without the data to be forgotten: the ideal to compare with. It "
-    "is what forgetting should look like, and it is expensive.",
-    "fine-tuned": "The original model, trained a little more on the remaining data only, with nothing done to "
-    "forget. It shows how much goes away by itself.",
-    "retrained-same-budget": "Trained from scratch without the data, but with only as much work as unlearning had. "
-    "It shows whether unlearning is worth it.",
+    "retrained": "A new model trained from scratch without the data to be forgotten: the ideal to compare "
+    "with. It is what forgetting should look like, and it is expensive.",
+    "fine-tuned": "The original model, trained a little more on the remaining data only, with nothing "
+    "done to forget. It shows how much goes away by itself.",
+    "retrained-same-budget": "Trained from scratch without the data, but with only as much work as "
+    "unlearning had. It shows whether unlearning is worth it.",
 }
 _CONTROLS = {
     "random": "A control: as unlearning, but with channels drawn at random. It shows whether the choice matters.",
     "least": "A control: as unlearning, but with the channels that matter least for the data to be forgotten.",
-    "scrub": "A shortcut: only the planted trigger is trained away, with correctly labelled pictures. A good test "
-    "finds that the rest is still remembered.",
+    "scrub": "A shortcut: only the planted trigger is trained away, with correctly labelled pictures. A "
+    "good test finds that the rest is still remembered.",
     "zero": "A shortcut: the model is kept from giving an answer at all, without forgetting anything.",
 }
 _CONTROL = "A control: an alternative to compare with."

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-GAP_LEFT = "Gap left: mean distance to the retrained model on what can tell; 0% is as retrained, 100% as far as before."
+GAP_LEFT = "Gap left: mean distance to the retrained model on what can tell; 0% is as retrained, 100% as before."
 _COLOURS = {"forgotten": "green", "not-forgotten": "red", "void": "red"}
 
 
 def comparison_table(document: Document) -> Group:
-    """What the terminal shows: the answer, the models side by side, then the controls and the later rounds."""
+    """What the terminal shows: the answer, the models side by side, the controls, the later rounds."""
     from rich.console import Group
     from rich.text import Text
 
@@ -42,9 +42,11 @@ def comparison_table(document: Document) -> Group:
     controls = {name: model for name, model in models.items() if name not in MODEL_ORDER}
     if main:
         parts.append(_side_by_side(main, models, "Compared models"))
-    if controls:
-        controls |= {name: model for name, model in main.items() if name in ("unlearned", "retrained")}
-        parts.append(_side_by_side(controls, models, "Controls"))
+    # Three at a time beside what they are controls of: as many as 80 columns hold.
+    beside = {name: model for name, model in main.items() if name in ("unlearned", "retrained")}
+    for start in range(0, len(controls), 3):
+        some = dict(list(controls.items())[start : start + 3])
+        parts.append(_side_by_side({**some, **beside}, models, "Controls"))
     for rounds, later in after_of(document).items():
         parts.append(_side_by_side(later, None, f"After {rounds} further ordinary rounds"))
     parts += [_bullet(sentence) for sentence in (*said.sentences, GAP_LEFT)]
@@ -64,11 +66,12 @@ def _side_by_side(columns: dict[str, Model], models: dict[str, Model] | None, ti
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE, padding=(0, 0, 0, 1))
     table.add_column("", no_wrap=True)
     for name in columns:
         style = {"unlearned": "bold", "retrained": "cyan"}.get(name)
-        table.add_column(label_of(name), justify="right", vertical="bottom", style=style)
+        word = max(len(part) for part in label_of(name).split())
+        table.add_column(label_of(name), justify="right", vertical="bottom", style=style, min_width=word)
     role = None
     for measure in present(columns.values()):
         if measure.role == "cost" and models is None:
@@ -122,9 +125,7 @@ def csv_rows(document: Document) -> list[dict[str, str | int | float | None]]:
             row: dict[str, str | int | float | None] = {"model": name, "rounds_after": rounds}
             row |= {measure.key: value(model, measure.key) for measure in MEASURES}
             by_class = model.get("test_accuracy_by_class") or {}
-            row |= {
-                f"test_accuracy_by_class.{label}": value({"x": by_class.get(label)}, "x") for label in classes
-            }
+            row |= {f"test_accuracy_by_class.{label}": value({"x": by_class.get(label)}, "x") for label in classes}
             rows.append(row)
     return rows
 

@@ -14,9 +14,9 @@ from fedunlearn.reports.table import csv_text, markdown
 def write_report(document: Document, folder: Path | str) -> tuple[Path, ...]:
     """Write the report of a comparison and return the files, the HTML page first.
 
-    `report.html` needs no other file and no network; `comparison.json`, `.csv` and `.md` hold the same numbers, and
-    `figures/` the pictures. Files of an earlier report are replaced, each at once; pictures that this document has
-    no numbers for are removed.
+    `report.html` needs no other file and no network; `comparison.json`, `.csv` and `.md` hold the same
+    numbers, and `figures/` the pictures. Files of an earlier report are replaced, each at once; pictures that
+    this document has no numbers for are removed.
 
     Args:
         document: the dict of `compare --json`; values and models that are missing are left out.

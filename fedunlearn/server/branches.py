@@ -24,6 +24,8 @@ from fedunlearn.strategies.unlearning import UnlearningStrategy
 
 MAIN = "main"
 """The branch of ordinary training; its head is the model that is served."""
+SERVED = "unlearned-model-served"
+"""The event of an unlearned model becoming the one that is served."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class BranchPlan:
     settings: UnlearnSettings
     start: str | None = None
 
-    def name(self, job: Job) -> str:
-        """Unique for job, kind and settings, so that the same command finds its own work again."""
-        values = {"settings": self.settings.model_dump(mode="json"), "start": self.start}
+    def name(self, job: Job, base: str) -> str:
+        """Unique for job, kind, settings and model, so that the same command finds its own work again."""
+        values = {"settings": self.settings.model_dump(mode="json"), "base": base, "start": self.start}
         text = json.dumps(values, sort_keys=True)
         return f"{'+'.join(job.requests)}/{self.kind}/{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -57,9 +59,16 @@ def job_for(rows: list[RequestRow]) -> Job:
 
 
 def base_digest(session: Session, job: Job) -> str:
-    """Digest of the model that the job found: of its first branch, or else the served model."""
-    for branch in session.ledger.branches("+".join(job.requests)):
-        return str(branch.settings["base"])
+    """Digest of the model that the job found: the one that its unlearned model replaced, or else the served one."""
+    ledger, requests = session.ledger, "+".join(job.requests)
+    for event in ledger.events(SERVED):
+        if event.detail["request"] == requests:
+            return str(event.detail["from"])
+    return served_digest(session)
+
+
+def served_digest(session: Session) -> str:
+    """Digest of the model that is served. Raises RequestError before the first training."""
     main = session.ledger.branch(MAIN)
     if main is None:
         raise RequestError("the federation has not been trained yet; run `fedunlearn simulate` or `.train()` first.")
@@ -72,7 +81,7 @@ def run_branch(grid: Grid, session: Session, roster: Roster, job: Job, plan: Bra
     start = plan.start or base
     method = methods.get(plan.settings.method)
     values: dict[str, Any] = {"base": base, "start": start, **plan.settings.model_dump(mode="json")}
-    branch = session.ledger.create_branch(plan.name(job), plan.kind, start, "+".join(job.requests), values)
+    branch = session.ledger.create_branch(plan.name(job, base), plan.kind, start, "+".join(job.requests), values)
     if branch.state == "done":
         return branch
     model = session.models.load(start)

@@ -14,7 +14,7 @@ from fedunlearn.server.branches import MAIN, BranchPlan, base_digest, job_for, r
 from fedunlearn.server.cost import cost_of
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.ledger_tables import BranchRow
-from fedunlearn.server.life_cycle import take_in
+from fedunlearn.server.life_cycle import receive
 from fedunlearn.server.session import Session
 from fedunlearn.strategies.method import ModelState
 from fedunlearn.strategies.roster import call_roll
@@ -45,7 +45,7 @@ def compare(
     """
     ledger, settings = session.ledger, session.settings
     roster = call_roll(grid, settings.timeout)
-    take_in(ledger, roster, 0)
+    receive(grid, ledger, roster, 0, settings.timeout)
     rows = [ledger.request(id) for id in ids]
     job = job_for(rows)
     unlearned = unlearned_branch(session, job)
@@ -55,7 +55,7 @@ def compare(
         "retrained-same-budget": UnlearnSettings(method="retrain", **budget),
     }
     full = UnlearnSettings(method="retrain", rounds=settings.rounds, local_epochs=settings.local_epochs)
-    known = ledger.branch(BranchPlan("retrained", full).name(job))
+    known = ledger.branch(BranchPlan("retrained", full).name(job, base_digest(session, job)))
     if retrain or (known is not None and known.state == "done"):
         plans = {"retrained": full, **plans}
     plans |= dict(controls or {})
@@ -129,9 +129,7 @@ def _continued(
 ) -> dict[str, Any]:
     """Unlearned and retrained (and fine-tuned) after further ordinary rounds without the forget set."""
     roster = call_roll(grid, session.settings.timeout)
-    settings = UnlearnSettings(
-        method="fine-tune", rounds=rounds, local_epochs=session.settings.local_epochs
-    )
+    settings = UnlearnSettings(method="fine-tune", rounds=rounds, local_epochs=session.settings.local_epochs)
     after = {}
     for kind in ("unlearned", "retrained", "fine-tuned"):
         if kind in branches:
@@ -150,7 +148,13 @@ def _original_cost(session: Session, job: Job, whole: int) -> dict[str, Any]:
 
 
 def _curve(session: Session, branch: str, up_to: int | None = None) -> list[dict[str, Any]]:
-    return [{"round": row.number, **row.metrics} for row in session.ledger.rounds(branch)[:up_to]]
+    """Figures after each round; those after a target's own step replace those of the round it belongs to."""
+    steps = {p.result["phase"]: p.result for p in session.ledger.phases(branch) if "test_accuracy" in p.result}
+    curve = []
+    for row in session.ledger.rounds(branch)[:up_to]:
+        step = steps.get(row.metrics.get("phase", -2) + 1, {})
+        curve.append({"round": row.number, **row.metrics, **step})
+    return curve
 
 
 def _method(session: Session, branch: BranchRow, attribution_seconds: float) -> dict[str, Any]:
@@ -178,4 +182,3 @@ def mask_of(session: Session, branch: BranchRow) -> ChannelMask | None:
     extras = session.models.load(last.extras)
     selected = {n.removeprefix(prefix): t for n, t in extras.items() if n.startswith(prefix)}
     return ChannelMask(selected) if selected else None
-

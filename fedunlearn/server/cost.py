@@ -29,13 +29,23 @@ def cost_of(rounds: Iterable[RoundRow], phases: Iterable[PhaseRow], model_bytes:
                     partly.add(client)
     return {
         "rounds": len(rounds),
-        "client_epochs": sum(float(row.metrics.get("epochs", 0.0)) for row in rounds),
+        "client_epochs": _client_epochs([*(r.metrics for r in rounds), *(p.result for p in phases)]),
         "bytes_up": up,
         "bytes_down": down,
         "bytes_with_base": up + down + model_bytes * len(partly),
         "seconds": sum(row.seconds for row in [*rounds, *phases]),
-        "attribution_seconds": sum(_client_seconds(row.result) for row in phases),
+        "attribution_seconds": sum(_client_seconds(row.result) for row in phases if "query" in row.name),
     }
+
+
+def _client_epochs(results: Iterable[Mapping[str, Any]]) -> float:
+    """Mean local passes over a participant's data."""
+    total: dict[str, float] = {}
+    for result in results:
+        for client, count in result.get("passes", {}).items():
+            total[client] = total.get(client, 0.0) + count
+    trained = [count for count in total.values() if count]
+    return sum(trained) / len(trained) if trained else 0.0
 
 
 def _client_seconds(result: Mapping[str, Any]) -> float:

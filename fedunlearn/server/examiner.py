@@ -74,9 +74,7 @@ class Examiner:
             "backdoor_success": success,
         }
 
-    def on_forget_set(
-        self, model: ModelState, job: Job, mask: ChannelMask | None = None
-    ) -> dict[str, Group | None]:
+    def on_forget_set(self, model: ModelState, job: Job, mask: ChannelMask | None = None) -> dict[str, Group | None]:
         """The parts of the forget set, as the targets that are there report them."""
         there = [client for client in job.targets if client in self.roster.members]
         outcome = self._ask(there, model, job, mask, retained=False)

@@ -9,17 +9,25 @@ from flwr.app import ArrayRecord, MetricRecord
 from flwr.serverapp import Grid
 
 from fedunlearn.config import UnlearnSettings
-from fedunlearn.errors import FedunlearnError, RequestError
-from fedunlearn.server.branches import MAIN, BranchPlan, base_digest, job_for, run_branch, wrapped_strategy
+from fedunlearn.errors import FedunlearnError, RequestError, SettingsError
+from fedunlearn.server.branches import (
+    MAIN,
+    SERVED,
+    BranchPlan,
+    job_for,
+    run_branch,
+    served_digest,
+    wrapped_strategy,
+)
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.ledger_tables import BranchRow, RequestRow, RoundRow
-from fedunlearn.server.life_cycle import OPEN, acknowledge, take_in
+from fedunlearn.server.life_cycle import OPEN, acknowledge, receive
 from fedunlearn.server.session import Session
 from fedunlearn.strategies.content import array_record, numpy_arrays
 from fedunlearn.strategies.inner import optimizer_state, restore_optimizer_state
 from fedunlearn.strategies.method import ModelState
 from fedunlearn.strategies.roster import Roster, call_roll
-from fedunlearn.strategies.serving import TargetGone
+from fedunlearn.strategies.serving import Job, TargetGone
 
 
 def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: UnlearnSettings | None = None) -> None:
@@ -35,11 +43,13 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
     done = 0 if last is None else last.number
     if done >= total:
         return
+    _serve_interrupted(grid, session, unlearn or UnlearnSettings())
 
     def serve_pending(grid: Grid, roster: Roster, model: ModelState) -> ModelState:
-        rows = take_in(ledger, roster, _finished(session))
-        _serve_open(grid, session, roster, rows, unlearn or UnlearnSettings())
-        return models.load(_head(session))
+        rows = receive(grid, ledger, roster, _finished(session), settings.timeout)
+        # One that fails stays open, with its reason in the ledger; training goes on without its samples.
+        _serve_open(grid, session, roster, [row for row in rows if row.state in OPEN], unlearn or UnlearnSettings())
+        return models.load(served_digest(session))
 
     strategy = wrapped_strategy(session, serve_pending=serve_pending, first_round=done + 1)
     if last is not None and last.extras:
@@ -48,7 +58,7 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
     def record(finished: int, arrays: ArrayRecord) -> MetricRecord | None:
         if finished == 0:
             return None
-        before = _head(session)
+        before = served_digest(session)
         model = {name: torch.from_numpy(array.copy()) for name, array in numpy_arrays(arrays).items()}
         examiner = Examiner(session, grid, strategy.roster, model)
         kept = {name: torch.from_numpy(array) for name, array in optimizer_state(strategy.inner).items()}
@@ -63,7 +73,10 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
                 participants=tuple(answer.client for answer in outcome.answers),
                 dropped=outcome.dropped,
                 bytes={"train": {str(client): dict(count) for client, count in outcome.bytes.items()}},
-                metrics={**figures, "epochs": settings.local_epochs},
+                metrics={
+                    **figures,
+                    "passes": {str(a.client): settings.local_epochs for a in outcome.answers},
+                },
                 seconds=outcome.seconds,
                 extras=models.save(kept) if kept else None,
             )
@@ -73,12 +86,12 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
         session.tell("train", done + finished, total, f"test accuracy {figures['test_accuracy']:.3f}")
         return None
 
-    initial = array_record({name: tensor.numpy() for name, tensor in models.load(_head(session)).items()})
+    initial = array_record({name: tensor.numpy() for name, tensor in models.load(served_digest(session)).items()})
     # A client's own time is cut by the engine; the round as a whole waits for all of them.
     patience = settings.timeout * settings.clients
     strategy.start(grid, initial, num_rounds=total - done, timeout=patience, evaluate_fn=record)
     ledger.set_branch_state(MAIN, "done")
-    final = models.load(_head(session))
+    final = models.load(served_digest(session))
     Examiner(session, grid, strategy.roster, final).hand_out(final)
 
 
@@ -91,14 +104,16 @@ def unlearn(
 ) -> list[BranchRow]:
     """Serve requests, one after the other or all at once; None for every open one.
 
-    A request that is done already can be served again by another method: the result is a branch for comparison,
+    One that fails does not keep the others waiting; the first failure is raised in the end. A request that is done already can be served again by another method: the result is a branch for comparison,
     and the served model stays.
 
     Raises:
         RequestError: an unknown or refused request, or none is open.
+        SettingsError: the ratio names a layer that has no channels.
     """
+    _check_layers(session, settings)
     roster = call_roll(grid, session.settings.timeout)
-    take_in(session.ledger, roster, _finished(session))
+    receive(grid, session.ledger, roster, _finished(session), session.settings.timeout)
     if ids is None:
         rows = session.ledger.requests(*OPEN)
         if not rows:
@@ -108,15 +123,53 @@ def unlearn(
     refused = [row for row in rows if row.state == "refused"]
     if refused:
         raise RequestError(f"request {refused[0].id} was refused: {refused[0].reason}")
-    return _serve_open(grid, session, roster, rows, settings, together)
+    found, failures = _serve_open(grid, session, roster, rows, settings, together)
+    if failures:
+        raise failures[0]
+    return found
+
+
+def serve_rest(grid: Grid, session: Session) -> None:
+    """Serve what arrived during the last round, if anything did. Raises the first failure in the end."""
+    roster = call_roll(grid, session.settings.timeout)
+    receive(grid, session.ledger, roster, _finished(session), session.settings.timeout)
+    rows = session.ledger.requests(*OPEN)
+    _, failures = _serve_open(grid, session, roster, rows, UnlearnSettings())
+    if failures:
+        raise failures[0]
 
 
 def branch(grid: Grid, session: Session, ids: Sequence[str], plans: Sequence[BranchPlan]) -> list[BranchRow]:
     """Run branches for comparison; the served model stays. Branches that are finished are not run again."""
     roster = call_roll(grid, session.settings.timeout)
-    take_in(session.ledger, roster, _finished(session))
+    receive(grid, session.ledger, roster, _finished(session), session.settings.timeout)
     job = job_for([session.ledger.request(id) for id in ids])
     return [run_branch(grid, session, roster, job, plan) for plan in plans]
+
+
+def _check_layers(session: Session, settings: UnlearnSettings) -> None:
+    if isinstance(settings.ratio, dict):
+        layers = [group.layer for group in session.architecture.layout.groups]
+        for layer in settings.ratio:
+            if layer not in layers:
+                raise SettingsError(f"ratio: there is no layer {layer!r} with channels; layers: {', '.join(layers)}.")
+
+
+def _serve_interrupted(grid: Grid, session: Session, settings: UnlearnSettings) -> None:
+    """Finish what was being served when the process ended: its targets have heard of it and announce it no more."""
+    ledger = session.ledger
+    running = {row.id for row in ledger.requests("running")}
+    if not running:
+        return
+    roster = call_roll(grid, session.settings.timeout)
+    for branch in reversed(ledger.branches()):
+        ids = str(branch.request_id).split("+")
+        if branch.kind == "unlearned" and branch.state == "running" and running.issuperset(ids):
+            own = {name: branch.settings[name] for name in UnlearnSettings.model_fields}
+            rows = [ledger.request(id) for id in ids]
+            _serve_open(grid, session, roster, rows, UnlearnSettings(**own), together=True)
+            running -= set(ids)
+    _serve_open(grid, session, roster, [ledger.request(id) for id in sorted(running)], settings)
 
 
 def _serve_open(
@@ -126,13 +179,15 @@ def _serve_open(
     rows: Sequence[RequestRow],
     settings: UnlearnSettings,
     together: bool = False,
-) -> list[BranchRow]:
-    groups = [list(rows)] if together else [[row] for row in rows]
-    return [
-        _serve_group(grid, session, roster, group, settings)
-        for group in groups
-        if group and all(row.state != "refused" for row in group)
-    ]
+) -> tuple[list[BranchRow], list[FedunlearnError]]:
+    """The branches of what was served, and why the others failed."""
+    found, failures = [], []
+    for group in [list(rows)] if together else [[row] for row in rows]:
+        try:
+            found.append(_serve_group(grid, session, roster, group, settings))
+        except FedunlearnError as error:
+            failures.append(error)
+    return found, failures
 
 
 def _serve_group(
@@ -144,13 +199,7 @@ def _serve_group(
         ledger.set_request_state(row.id, "running")
     acknowledge(grid, ledger, roster, [row.id for row in open_rows], session.settings.timeout)
     try:
-        found = run_branch(grid, session, roster, job, BranchPlan("unlearned", settings))
-    except TargetGone as gone:
-        # Nothing can be localised without the target; starting again without its data needs nobody's help.
-        fallback = settings.model_copy(update={"method": "retrain", "rounds": session.settings.rounds})
-        detail = {"why": str(gone), "instead": "retrain", "asked": settings.method}
-        ledger.append_event("target-gone", detail, "+".join(job.requests))
-        found = run_branch(grid, session, roster, job, BranchPlan("unlearned", fallback))
+        found = _unlearned(grid, session, roster, job, settings)
     except FedunlearnError as error:
         for row in open_rows:
             ledger.set_request_state(row.id, "failed", str(error))
@@ -158,23 +207,28 @@ def _serve_group(
         raise
     if open_rows:
         with ledger.transaction():
-            if ledger.branch(MAIN) is not None and _head(session) == base_digest(session, job):
-                ledger.move_head(MAIN, found.head, "unlearned-model-served", {"request": "+".join(job.requests)})
+            ledger.move_head(MAIN, found.head, SERVED, {"request": "+".join(job.requests)})
             for row in open_rows:
                 ledger.set_request_state(row.id, "done")
     acknowledge(grid, ledger, roster, [row.id for row in rows], session.settings.timeout)
     return found
 
 
-def _head(session: Session) -> str:
-    row = session.ledger.branch(MAIN)
-    if row is None:
-        raise RequestError("the federation has not been trained yet; run `fedunlearn simulate` or `.train()` first.")
-    return row.head
+def _unlearned(grid: Grid, session: Session, roster: Roster, job: Job, settings: UnlearnSettings) -> BranchRow:
+    try:
+        return run_branch(grid, session, roster, job, BranchPlan("unlearned", settings))
+    except TargetGone as gone:
+        # Nothing can be localised without the target; starting again without its data needs nobody's help.
+        update = {
+            "method": "retrain",
+            "rounds": session.settings.rounds,
+            "local_epochs": session.settings.local_epochs,
+        }
+        detail = {"why": str(gone), "instead": "retrain", "asked": settings.method}
+        session.ledger.append_event("target-gone", detail, "+".join(job.requests))
+        return run_branch(grid, session, roster, job, BranchPlan("unlearned", settings.model_copy(update=update)))
 
 
 def _finished(session: Session) -> int:
     last = session.ledger.last_round(MAIN)
     return 0 if last is None else last.number
-
-

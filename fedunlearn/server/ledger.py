@@ -93,9 +93,7 @@ class Ledger:
                 queries.append_event(connection, "request-arrived", id, detail)
                 return row
         if not known.same_content(row):
-            raise RequestError(
-                f"request {id} is already recorded for something else: file this one under another id."
-            )
+            raise RequestError(f"request {id} is already recorded for something else: file this one under another id.")
         return known
 
     def request(self, id: str) -> RequestRow:
@@ -158,8 +156,7 @@ class Ledger:
                 return row
         if (known.kind, known.request_id) != (kind, request_id):
             raise RunFolderError(
-                f"branch {name!r} already exists ({known.kind}, request {known.request_id}): "
-                f"choose another name."
+                f"branch {name!r} already exists ({known.kind}, request {known.request_id}): choose another name."
             )
         return known
 
@@ -185,14 +182,10 @@ class Ledger:
             raise RunFolderError(f"{state!r} is not a state of a branch; expected one of {expected}.")
         with self._database.write() as connection:
             row = queries.known_branch(connection, name)
-            connection.execute(
-                update(tables.branches).where(tables.branches.c.name == name).values(state=state)
-            )
+            connection.execute(update(tables.branches).where(tables.branches.c.name == name).values(state=state))
             return replace(row, state=state)
 
-    def move_head(
-        self, name: str, digest: str, kind: str, detail: Mapping[str, Any] | None = None
-    ) -> BranchRow:
+    def move_head(self, name: str, digest: str, kind: str, detail: Mapping[str, Any] | None = None) -> BranchRow:
         """Set a branch's head without a round (to serve an unlearned model, to roll back), with an event.
 
         A head that is there already changes nothing and appends nothing.
@@ -261,9 +254,7 @@ class Ledger:
         with self._database.read() as connection:
             return queries.all_rows(connection, PhaseRow, tables.phases, branch=branch)
 
-    def append_event(
-        self, kind: str, detail: Mapping[str, Any] | None = None, request_id: str | None = None
-    ) -> int:
+    def append_event(self, kind: str, detail: Mapping[str, Any] | None = None, request_id: str | None = None) -> int:
         """Append an event and return its number (rising)."""
         with self._database.write() as connection:
             return queries.append_event(connection, kind, request_id, detail or {})

@@ -84,9 +84,7 @@ class LedgerDatabase:
             if "disk is full" in reason or "No space left" in reason:
                 raise no_space(self._where) from error
             if "locked" in reason:
-                advice = (
-                    f"another process has been writing to it for {_BUSY_SECONDS} s: wait for it or stop it"
-                )
+                advice = f"another process has been writing to it for {_BUSY_SECONDS} s: wait for it or stop it"
             elif "not a database" in reason or "malformed" in reason:
                 advice = "it is damaged: put back a copy of it, or start over in a new folder"
             else:
@@ -95,9 +93,7 @@ class LedgerDatabase:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = (
-        None  # transactions begin where `_begin_sqlite` says, not where the driver guesses
-    )
+    connection.isolation_level = None  # transactions begin where `_begin_sqlite` says, not where the driver guesses
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
     if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         connection.execute("PRAGMA journal_mode = WAL")

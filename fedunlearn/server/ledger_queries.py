@@ -29,10 +29,7 @@ def all_rows(connection: Connection, kind: type[AnyRow], table: Table, /, **want
     for column, value in wanted.items():
         query = query.where(table.c[column] == value)
     names = [column.name for column in fields(kind)]
-    return [
-        kind(**{name: _tuples(name, row[name]) for name in names})
-        for row in connection.execute(query).mappings()
-    ]
+    return [kind(**{name: _tuples(name, row[name]) for name in names}) for row in connection.execute(query).mappings()]
 
 
 def one_row(connection: Connection, kind: type[AnyRow], table: Table, /, **wanted: Any) -> AnyRow | None:
@@ -127,8 +124,7 @@ def register_key(connection: Connection, client: int, public_key: str) -> None:
         connection.execute(insert(keys), values)
     elif known != public_key:
         raise RequestError(
-            f"client {client} came with another key than the one it registered: put back the key.pem of its "
-            f"own folder."
+            f"client {client} came with another key than the one it registered: put back the key.pem of its own folder."
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, RecordDict
@@ -18,6 +18,8 @@ from fedunlearn.strategies.roster import Roster
 
 OPEN = ("pending", "running", "failed")
 """States of requests that still have to be served."""
+ENDED = ("done", "refused")
+"""States that nothing follows."""
 
 
 @dataclass(frozen=True)
@@ -47,32 +49,78 @@ class DeletionRequest:
         return DeletionRequest(row.id, row.scope, row.targets, row.classes, row.count, row.state, row.reason)
 
 
+def receive(grid: Grid, ledger: Ledger, roster: Roster, finished_rounds: int, timeout: float) -> list[RequestRow]:
+    """Take in what the roster announces, and tell whoever missed it how an old request ended."""
+    rows = take_in(ledger, roster, finished_rounds)
+    acknowledge(grid, ledger, roster, [row.id for row in rows if row.state in ENDED], timeout)
+    return rows
+
+
 def take_in(ledger: Ledger, roster: Roster, finished_rounds: int) -> list[RequestRow]:
     """Record what the roster announces; forged requests are refused, known ones returned as they stand."""
-    for member in roster.members.values():
-        ledger.register_key(member.client, member.public_key)
+    foreign = _foreign_keys(ledger, roster)
+    known = {row.id: row for row in ledger.requests()}
     rows = []
     for id, announcements in _by_id(roster.announced).items():
-        first = announcements[0]
-        row = ledger.add_request(
-            id=id,
-            scope=first.scope,
-            targets=[one.client for one in announcements],
-            classes=first.classes,
-            count=sum(one.count for one in announcements),
-            commitment=";".join(one.commitment for one in announcements),
-            signature=";".join(one.signature for one in announcements),
-            arrived_round=finished_rounds,
-        )
-        if row.state == "pending":
-            row = _verify(ledger, row, announcements, roster)
+        row = known.get(id)
+        if row is None:
+            row = ledger.add_request(
+                id=id,
+                scope=announcements[0].scope,
+                targets=[one.client for one in announcements],
+                classes=_classes(announcements),
+                count=sum(one.count for one in announcements),
+                commitment=";".join(one.commitment for one in announcements),
+                signature=";".join(one.signature for one in announcements),
+                arrived_round=finished_rounds,
+            )
+        else:
+            # After a crash some targets have heard how it stands and announce it no longer.
+            announcements = _known_parts(ledger, row, announcements)
+        if row.state == "pending" and announcements:
+            row = _verify(ledger, row, announcements, roster, foreign)
         rows.append(row)
     return rows
 
 
-def _verify(ledger: Ledger, row: RequestRow, announcements: list[Announcement], roster: Roster) -> RequestRow:
+def _foreign_keys(ledger: Ledger, roster: Roster) -> dict[int, RequestError]:
+    """Clients that come with another key than the one they registered, and what is to be said of it."""
+    foreign = {}
+    for member in roster.members.values():
+        try:
+            ledger.register_key(member.client, member.public_key)
+        except RequestError as error:
+            foreign[member.client] = error
+    return foreign
+
+
+def _classes(announcements: list[Announcement]) -> tuple[int, ...] | None:
+    """The classes of all targets together: each names those that it holds."""
+    return tuple(sorted({label for one in announcements for label in one.classes or ()})) or None
+
+
+def _known_parts(ledger: Ledger, row: RequestRow, announcements: list[Announcement]) -> list[Announcement]:
+    """Those that were recorded with the request; of others, an event says that they came."""
+    recorded = set(zip(row.targets, row.commitment.split(";"), strict=True))
+    for one in announcements:
+        if (one.client, one.commitment) not in recorded:
+            detail = {"client": one.client, "commitment": one.commitment, "why": "not what was recorded"}
+            if detail not in [dict(event.detail) for event in ledger.events("announcement-ignored", row.id)]:
+                ledger.append_event("announcement-ignored", detail, row.id)
+    return [one for one in announcements if (one.client, one.commitment) in recorded]
+
+
+def _verify(
+    ledger: Ledger,
+    row: RequestRow,
+    announcements: list[Announcement],
+    roster: Roster,
+    foreign: Mapping[int, RequestError],
+) -> RequestRow:
     try:
         for one in announcements:
+            if one.client in foreign:
+                raise foreign[one.client]
             one.verify(roster.members[one.client].public_key)
     except RequestError as error:
         return ledger.set_request_state(row.id, "refused", str(error))

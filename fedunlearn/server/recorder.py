@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,7 @@ class LedgerRecorder:
         extras = _save_extras(after, self._session)
         outcome = report.outcome
         weight = {f"{report.phase.message}": _by_client(outcome)}
-        if report.phase.trains:
+        if report.phase.is_round:
             number = len(ledger.rounds(self._branch)) + 1
             ledger.record_round(
                 RoundRow(
@@ -61,7 +60,7 @@ class LedgerRecorder:
                     participants=tuple(answer.client for answer in outcome.answers),
                     dropped=outcome.dropped,
                     bytes=weight,
-                    metrics={**report.metrics, "phase": report.number, "epochs": mean_epochs(outcome)},
+                    metrics={**report.metrics, "phase": report.number, "passes": passes(outcome)},
                     seconds=outcome.seconds,
                     extras=extras,
                 )
@@ -74,7 +73,14 @@ class LedgerRecorder:
                     name=f"{report.number}:{report.phase.message}",
                     digest_before=digest_before,
                     digest_after=digest_after,
-                    result={"phase": report.number, "extras": extras, "client_seconds": seconds},
+                    result={
+                        **report.metrics,
+                        "phase": report.number,
+                        "extras": extras,
+                        "client_seconds": seconds,
+                        "passes": passes(outcome),
+                        "dropped": outcome.dropped,
+                    },
                     bytes=weight,
                     seconds=outcome.seconds,
                 )
@@ -84,9 +90,9 @@ class LedgerRecorder:
         self._session.tell(self._branch, report.number + 1, self._total, _detail(report.metrics))
 
 
-def mean_epochs(outcome: Outcome) -> float:
-    """Mean number of local passes over the participants."""
-    return fmean(float(answer.metrics.get("epochs", 0.0)) for answer in outcome.answers)  # type: ignore[arg-type]
+def passes(outcome: Outcome) -> dict[str, float]:
+    """Local passes over its data that each participant made."""
+    return {str(a.client): float(a.metrics.get("epochs", 0.0)) for a in outcome.answers}  # type: ignore[arg-type]
 
 
 def _by_client(outcome: Outcome) -> dict[str, Mapping[str, int]]:

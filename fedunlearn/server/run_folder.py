@@ -44,9 +44,7 @@ class RunFolder:
         run = RunFolder(folder, settings, created)
         with run.locked("making the run", wait=0):
             if (folder / _RUN_FILE).exists():
-                raise RunFolderError(
-                    f"{folder} already holds a run: open it, or choose another folder for a new one."
-                )
+                raise RunFolderError(f"{folder} already holds a run: open it, or choose another folder for a new one.")
             for part in (run.models, run.clients, run.audit, run.figures):
                 make_folder(part)
             # Last: a folder with run.json is complete, and after a crash before it, creating starts again.
@@ -73,9 +71,7 @@ class RunFolder:
         content = read_json(run_file)
         version = content.get("format") if isinstance(content, dict) else None
         if not isinstance(version, int) or version < 1:
-            raise RunFolderError(
-                f"{run_file} is damaged: expected the format number of a run; put back a copy of it."
-            )
+            raise RunFolderError(f"{run_file} is damaged: expected the format number of a run; put back a copy of it.")
         if version > FORMAT:
             raise RunFolderError(
                 f"{folder} was made by a newer version (format {version}; this one reads up to {FORMAT}): "

@@ -10,9 +10,7 @@ from fedunlearn.errors import ClientError
 from fedunlearn.strategies.method import ClientReply, State
 
 
-def weighted_mean(
-    arrays: Sequence[Mapping[str, np.ndarray]], weights: Sequence[float]
-) -> dict[str, np.ndarray]:
+def weighted_mean(arrays: Sequence[Mapping[str, np.ndarray]], weights: Sequence[float]) -> dict[str, np.ndarray]:
     """Mean of equally named arrays, accumulated in the given order in 64 bits, so that it is reproducible.
 
     Integer arrays (counters of normalisation layers) are copied from the first entry, never averaged.

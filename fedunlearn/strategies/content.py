@@ -17,7 +17,8 @@ SCALAR_BYTES = 8
 
 def array_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
     """Arrays by name as a Flower record, in the given order."""
-    return ArrayRecord({name: Array(np.ascontiguousarray(value)) for name, value in arrays.items()})
+    # Not `ascontiguousarray`, which would make a vector of a counter without dimensions.
+    return ArrayRecord({name: Array(np.asarray(value, order="C")) for name, value in arrays.items()})
 
 
 def numpy_arrays(record: ArrayRecord) -> dict[str, np.ndarray]:

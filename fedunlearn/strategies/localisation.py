@@ -74,9 +74,7 @@ def select_channels(work: Work) -> Reply:
         if name.startswith(REFERENCE)
     }
     spread = {
-        name.removeprefix(SPREAD): float(array[0])
-        for name, array in work.arrays.items()
-        if name.startswith(SPREAD)
+        name.removeprefix(SPREAD): float(array[0]) for name, array in work.arrays.items() if name.startswith(SPREAD)
     }
     settings = work.settings
     ranking = str(settings.options.get("ranking", "excess"))
@@ -92,9 +90,7 @@ def select_channels(work: Work) -> Reply:
         {f"forget:{layer}": score.numpy() for layer, score in own.items()}
         | {f"reference:{layer}": score.numpy() for layer, score in reference.items()},
     )
-    return Reply(
-        mask.to_arrays(), {"num-examples": len(work.forget), "seconds": time.monotonic() - started}
-    )
+    return Reply(mask.to_arrays(), {"num-examples": len(work.forget), "seconds": time.monotonic() - started})
 
 
 def unite(replies: Sequence[ClientReply], layout: Layout) -> ChannelMask:

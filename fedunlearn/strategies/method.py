@@ -79,7 +79,7 @@ class Work:
         base: the state of the model that the request found.
         forget: the client's part of the forget set (training samples only).
         retain: the client's retained training samples.
-        held_out: retained samples that the client never trains on.
+        held_out: samples that the client never trained on, whether it keeps them or not.
         arrays: what came down beside the model.
         keep: stores arrays in the client's own folder under a name; they never cross the wire.
     """
@@ -139,21 +139,26 @@ class Phase:
     Attributes:
         message: Flower's message type, "query.NAME" or "train.NAME".
         to: who gets it. "remaining" is all who hold retained data, a target that keeps some included.
-        down: what goes down.
+        down: what goes down; None when there is nothing to do in this state, and the phase is left out.
         compute: the client's computation, a pure function of what it is given.
         combine: how the replies, in fixed client order, become the next state.
     """
 
     message: str
     to: Audience
-    down: Callable[[State], Down]
+    down: Callable[[State], Down | None]
     compute: Callable[[Work], Reply]
     combine: Callable[[State, Sequence[ClientReply]], State]
 
     @property
     def trains(self) -> bool:
-        """Whether the phase is a round: clients train and the model moves."""
+        """Whether clients train and the model moves."""
         return self.message.startswith("train.")
+
+    @property
+    def is_round(self) -> bool:
+        """Whether it counts as a round: the remaining clients train. A target's own step belongs to one."""
+        return self.trains and self.to != "target"
 
 
 class Method(Protocol):

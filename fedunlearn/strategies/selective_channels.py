@@ -2,16 +2,18 @@
 
 After Xu et al. 2024, "Update Selective Parameters: Federated Machine Unlearning Based on Model Explanation"
 (arXiv 2406.12516). The paper states channels, localisation by explanation and fine-tuning of those channels only;
-formulas, the discriminative ranking, the reset and the ratio rule are *reconstruction*.
+formulas, the discriminative ranking, the reset, the ratio rule and the forget step are *reconstruction*.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fedunlearn.channels.reset import reset_rows
 from fedunlearn.config import UnlearnSettings
+from fedunlearn.errors import SettingsError
+from fedunlearn.strategies.forgetting import ascend, forget_phase, relabel, towards_unseen
 from fedunlearn.strategies.localisation import (
     REFER,
     check_localisation,
@@ -19,13 +21,35 @@ from fedunlearn.strategies.localisation import (
     send_arrays,
     unite,
 )
-from fedunlearn.strategies.method import EVERY_SCOPE, ClientReply, Phase, Scope, State, methods
-from fedunlearn.strategies.recovery import RECOVER
+from fedunlearn.strategies.method import (
+    EVERY_SCOPE,
+    ClientReply,
+    Phase,
+    Reply,
+    Scope,
+    State,
+    Work,
+    methods,
+)
+from fedunlearn.strategies.recovery import RECOVER_SELECTED
+
+STEPS: Mapping[str, Callable[[Work], Reply] | None] = {
+    "reset": towards_unseen,
+    "reset-only": None,
+    "relabel": relabel,
+    "ascent": ascend,
+}
 
 
 @dataclass(frozen=True)
 class SelectiveChannels:
-    """Reference, attribute, reset, then recovery rounds on the selected channels and the output layer."""
+    """Reference, attribute, then rounds in which only the selected channels and the output layer move.
+
+    Options: `attribution` (a registered attribution method), `ranking` ("excess"; others are controls), and
+    `forget_step`: "reset" (fresh values for the selected channels; after each recovery round the target raises its
+    losses to those of unseen data), "reset-only" (without the latter), "relabel" and "ascent" (nothing is reset;
+    the target takes one bounded step before the recovery rounds).
+    """
 
     name: str = "selective-channels"
     source: str = "Xu et al. 2024, arXiv 2406.12516; reconstruction of all formulas"
@@ -33,18 +57,31 @@ class SelectiveChannels:
     needs_target: bool = True
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
-        """Two queries and `settings.rounds` recovery rounds."""
+        """Two queries, then `settings.rounds` recovery rounds with their forget steps."""
         check_localisation(settings)
-        attribute = Phase("query.attribute", "target", send_arrays, select_channels, _reset)
-        return [REFER, attribute, *[RECOVER] * settings.rounds]
+        name = str(settings.options.get("forget_step", "reset"))
+        if name not in STEPS:
+            raise SettingsError(f"there is no forget step called {name!r}; known: {', '.join(STEPS)}.")
+        step, resets = STEPS[name], name.startswith("reset")
+        attribute = Phase("query.attribute", "target", send_arrays, select_channels, _reset if resets else _keep)
+        forget = [] if step is None else [forget_phase(step)]
+        rounds_of_recovery = [RECOVER_SELECTED] * settings.rounds
+        if resets:
+            return [REFER, attribute, *(phase for one in rounds_of_recovery for phase in (one, *forget))]
+        return [REFER, attribute, *forget, *rounds_of_recovery]
+
+
+def _keep(state: State, replies: Sequence[ClientReply]) -> State:
+    mask = unite(replies, state.layout)
+    # Nothing sets the forget set apart: plain fine-tuning, every parameter moving.
+    return replace(state, mask=mask if mask.count() else None)
 
 
 def _reset(state: State, replies: Sequence[ClientReply]) -> State:
-    mask = unite(replies, state.layout)
-    if mask.count() == 0:
-        # Nothing sets the forget set apart: plain fine-tuning, every parameter moving.
-        return replace(state, mask=None)
-    return replace(state, mask=mask, model=reset_rows(state.model, mask, state.layout, state.fresh))
+    state = _keep(state, replies)
+    if state.mask is None:
+        return state
+    return replace(state, model=reset_rows(state.model, state.mask, state.layout, state.fresh))
 
 
 methods.register("selective-channels", SelectiveChannels())

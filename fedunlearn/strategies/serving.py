@@ -105,6 +105,8 @@ def serve(
     for number in range(done, len(phases)):
         phase = phases[number]
         down = phase.down(state)
+        if down is None:
+            continue
         content = RecordDict({CONFIG: _config(method, state, job, number, base_digest)})
         if state.mask is not None:
             content[MASK] = array_record(state.mask.to_arrays())
@@ -113,9 +115,11 @@ def serve(
         if down.arrays:
             content[EXTRA] = array_record(down.arrays)
         clients = _audience(phase, roster, job, fraction, state.seed, number)
-        outcome = exchange(
-            grid, roster, phase.message, dict.fromkeys(clients, content), timeout, base=base_record
-        )
+        outcome = exchange(grid, roster, phase.message, dict.fromkeys(clients, content), timeout, base=base_record)
+        if not outcome.answers and phase.trains and phase.to == "target":
+            # A target that has left cannot take its own step; the remaining clients go on without it.
+            recorder.record(state, state, PhaseReport(number, phase, outcome))
+            continue
         if not outcome.answers:
             kind = TargetGone if phase.to == "target" else ClientError
             why = outcome.dropped[0][1] if outcome.dropped else f"there is no {phase.to} client."
@@ -142,9 +146,7 @@ def check_serves(method: Method, job: Job, roster: Roster) -> None:
         )
 
 
-def _audience(
-    phase: Phase, roster: Roster, job: Job, fraction: float, seed: int, number: int
-) -> tuple[int, ...]:
+def _audience(phase: Phase, roster: Roster, job: Job, fraction: float, seed: int, number: int) -> tuple[int, ...]:
     targets = tuple(client for client in job.targets if client in roster.members)
     retaining = roster.retaining()
     if phase.to == "target":

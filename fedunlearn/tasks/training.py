@@ -14,6 +14,7 @@ from fedunlearn.channels.packing import Portion
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError
 from fedunlearn.tasks.base import LogitsTask, Task
+from fedunlearn.tasks.randomness import isolated_seed
 from fedunlearn.tasks.selected_parameters import SelectedParameters
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -75,7 +76,7 @@ def train_locally(
     loss: Loss | None = None,
     anchor: Mapping[str, Tensor] | None = None,
 ) -> TrainingResult:
-    """Train `model` in place on `samples`, shuffled by `generator`.
+    """Train `model` in place on `samples`, shuffled by `generator`, which also decides about dropout.
 
     Args:
         portion: the rows that may change; everything else stays bit-identical. BatchNorm layers learn
@@ -93,6 +94,7 @@ def train_locally(
     loss = loss or task.loss
     with (
         _modes_kept(model),
+        isolated_seed(_next_number(generator)),
         SelectedParameters(model, portion, settings.proximal_mu, anchor) as selected,
     ):
         pairs_needed = _start_training(model, portion, len(samples))
@@ -140,9 +142,14 @@ def evaluate(task: Task, model: nn.Module, samples: Samples, batch_size: int = 6
     return Evaluation(torch.cat(losses), joined.argmax(dim=1), joined)
 
 
-def _shuffled_batches(
-    count: int, batch_size: int, generator: torch.Generator, pairs_needed: bool
-) -> Iterator[Tensor]:
+def _next_number(generator: torch.Generator) -> int:
+    """What `generator` would draw next, without drawing it: the seed of dropout and the like."""
+    ahead = torch.Generator()
+    ahead.set_state(generator.get_state())
+    return int(torch.randint(2**62, (), generator=ahead))
+
+
+def _shuffled_batches(count: int, batch_size: int, generator: torch.Generator, pairs_needed: bool) -> Iterator[Tensor]:
     batches = list(torch.randperm(count, generator=generator).split(batch_size))
     if pairs_needed and len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]

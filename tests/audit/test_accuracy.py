@@ -24,9 +24,7 @@ def test_split_over_clients_equals_one_pass() -> None:
     predictions = torch.randint(5, (101,), generator=generator)
     labels = torch.randint(5, (101,), generator=generator)
     whole = accuracy.count(predictions, labels, 5)
-    halves = add(
-        accuracy.count(p, y, 5) for p, y in zip(predictions.split(40), labels.split(40), strict=True)
-    )
+    halves = add(accuracy.count(p, y, 5) for p, y in zip(predictions.split(40), labels.split(40), strict=True))
     assert halves == whole
     assert accuracy.combine(whole).overall == pytest.approx(float((predictions == labels).double().mean()))
 

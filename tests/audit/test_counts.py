@@ -8,9 +8,7 @@ from fedunlearn.audit.counts import add
 from fedunlearn.errors import DataError
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 99), st.lists(st.integers(0, 99), min_size=3, max_size=3)), min_size=1)
-)
+@given(st.lists(st.tuples(st.integers(0, 99), st.lists(st.integers(0, 99), min_size=3, max_size=3)), min_size=1))
 def test_sums_name_by_name_and_place_by_place(parts: list[tuple[int, list[int]]]) -> None:
     total = add({"n": number, "bins": bins} for number, bins in parts)
     assert total == {

@@ -25,9 +25,7 @@ def test_every_loss_is_in_the_bin_between_its_edges(losses: list[float]) -> None
 
 
 def test_extremes_and_broken_losses_have_a_bin() -> None:
-    bins = histogram(
-        torch.tensor([0.0, 5e-7, 1e-6, 30.0, math.inf, math.nan], dtype=torch.float64), minimum=6
-    )
+    bins = histogram(torch.tensor([0.0, 5e-7, 1e-6, 30.0, math.inf, math.nan], dtype=torch.float64), minimum=6)
     assert bins is not None
     assert bins[0] == 2 and bins[-1] == 3 and sum(bins) == 6
 

@@ -13,12 +13,8 @@ from fedunlearn.tasks.training import TrainingSettings, evaluate
 SETTINGS = TrainingSettings(local_epochs=1, learning_rate=0.05)
 
 
-def steps(
-    task: Task, model: nn.Module, samples: Samples, threshold: float, max_epochs: int = 8
-) -> int | None:
-    return relearn_steps(
-        task, model, samples, SETTINGS, threshold, max_epochs, torch.Generator().manual_seed(0)
-    )
+def steps(task: Task, model: nn.Module, samples: Samples, threshold: float, max_epochs: int = 8) -> int | None:
+    return relearn_steps(task, model, samples, SETTINGS, threshold, max_epochs, torch.Generator().manual_seed(0))
 
 
 def test_what_is_known_takes_no_step(task: Task, learned: nn.Module, train: Samples) -> None:

@@ -100,7 +100,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
     "batch-norm": (batch_norm_cnn, (3, 8, 8)),
     "shared": (SharedLayers, (2, 6, 6)),
     "vit": (vision_transformer, (3, 8, 8)),
-    "resnet18": (lambda: torchvision.models.resnet18(num_classes=5), (3, 32, 32)),
+    "resnet18": (lambda: torchvision.models.resnet18(num_classes=5), (3, 16, 16)),
 }
 
 

@@ -28,10 +28,7 @@ DTYPES = (torch.float32, torch.float16, torch.int64, torch.uint8, torch.bool)
 def test_any_state_is_read_back_in_its_order(tmp_path_factory: pytest.TempPathFactory, shapes: dict) -> None:
     folder = tmp_path_factory.mktemp("states")
     generator = torch.Generator().manual_seed(0)
-    state = {
-        name: torch.randint(0, 9, shape, generator=generator).to(dtype)
-        for name, (shape, dtype) in shapes.items()
-    }
+    state = {name: torch.randint(0, 9, shape, generator=generator).to(dtype) for name, (shape, dtype) in shapes.items()}
     digest = write_state(folder, state)
     again = read_state(folder, digest)
     assert digest == digest_state(state)

@@ -40,9 +40,7 @@ def test_filed_request_is_pending(tmp_path: Path) -> None:
         ("class-everywhere", [1], [], "name at least one class"),
     ],
 )
-def test_malformed_requests(
-    scope: str, positions: list[int], classes: list[int] | None, sentence: str
-) -> None:
+def test_malformed_requests(scope: str, positions: list[int], classes: list[int] | None, sentence: str) -> None:
     with pytest.raises(RequestError, match=sentence):
         FiledRequest.make(0, scope, positions, classes)
 
@@ -70,9 +68,7 @@ def test_id_shared_between_clients_is_taken_once(tmp_path: Path) -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    filed=st.lists(st.tuples(POSITIONS, st.sampled_from(["pending", "running", "done", "failed", "refused"])))
-)
+@given(filed=st.lists(st.tuples(POSITIONS, st.sampled_from(["pending", "running", "done", "failed", "refused"]))))
 def test_all_but_the_refused_are_out(tmp_path_factory: pytest.TempPathFactory, filed: list) -> None:
     inbox = Inbox(tmp_path_factory.mktemp("client"))
     out: set[int] = set()
@@ -124,9 +120,7 @@ def test_announcement_is_signed_and_shows_no_sample(tmp_path: Path) -> None:
 
 def test_commitment_is_the_hash_of_salt_and_positions() -> None:
     salt = "ab" * 32
-    by_hand = hashlib.sha256(
-        b"fedunlearn-positions-1" + b"\xab" * 32 + bytes([2] + [0] * 7) + bytes([1, 1] + [0] * 6)
-    )
+    by_hand = hashlib.sha256(b"fedunlearn-positions-1" + b"\xab" * 32 + bytes([2] + [0] * 7) + bytes([1, 1] + [0] * 6))
     assert commitment(salt, [257, 2]) == by_hand.hexdigest() == commitment(salt, np.array([2, 257]))
     assert commitment("cd" * 32, [257, 2]) != commitment(salt, [257, 2]) != commitment(salt, [257])
 

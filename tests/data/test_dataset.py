@@ -9,9 +9,7 @@ from fedunlearn.errors import DataError
 
 
 def some(count: int) -> Samples:
-    return Samples(
-        torch.arange(count * 4, dtype=torch.uint8).reshape(count, 1, 2, 2), torch.arange(count) % 3
-    )
+    return Samples(torch.arange(count * 4, dtype=torch.uint8).reshape(count, 1, 2, 2), torch.arange(count) % 3)
 
 
 def test_take_copies_in_the_given_order() -> None:

@@ -41,13 +41,11 @@ def test_clients_hold_everything_once(dataset: Dataset) -> None:
 
 
 def test_held_out_samples_are_a_tenth_and_never_planted(dataset: Dataset) -> None:
-    settings = SETTINGS.model_copy(
-        update={"backdoor": "client=1,share=0.5,target=0", "canaries": "client=1,count=9"}
-    )
+    settings = SETTINGS.model_copy(update={"backdoor": "client=1,share=0.5,target=0", "canaries": "client=1,count=9"})
     plain, planted = holding(SETTINGS, 1, dataset), holding(settings, 1, dataset)
     assert len(plain.held_out) == round(0.1 * len(plain))
     assert set(planted.parts[planted.held_out]) == {"ordinary"}
-    assert len(planted.held_out) == round(0.1 * (planted.parts == "ordinary").sum())
+    assert len(planted.held_out) == round(0.1 * len(planted))
     assert set(holding(settings, 0, dataset).parts) == {"ordinary"}
     assert torch.equal(plain.true_labels, planted.true_labels)
 
@@ -75,9 +73,7 @@ def test_equal_settings_give_equal_holdings(dataset: Dataset) -> None:
         ({"canaries": "client=9,count=3"}, 0, "canaries: there is no client 9"),
     ],
 )
-def test_unknown_clients_are_told(
-    dataset: Dataset, change: dict[str, str], client: int, sentence: str
-) -> None:
+def test_unknown_clients_are_told(dataset: Dataset, change: dict[str, str], client: int, sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
         holding(SETTINGS.model_copy(update=change), client, dataset)
 

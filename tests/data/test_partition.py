@@ -17,9 +17,7 @@ def shares(spec: str, clients: int = 6, seed: int = 0, labels: np.ndarray = LABE
 
 @settings(deadline=None, max_examples=25)
 @given(
-    st.sampled_from(
-        ["iid", "dirichlet:0.3", "dirichlet:1", "dirichlet:100.0", "pathological:2", "pathological:6"]
-    ),
+    st.sampled_from(["iid", "dirichlet:0.3", "dirichlet:1", "dirichlet:100.0", "pathological:2", "pathological:6"]),
     st.integers(3, 9),
     st.integers(0, 2**63 - 1),
 )

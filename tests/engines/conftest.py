@@ -34,9 +34,7 @@ def _build_app(behaviour: Behaviour | None = None) -> ClientApp:
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        return Message(
-            RecordDict({"metrics": MetricRecord({"num-examples": 1, "loss": 0.5})}), reply_to=message
-        )
+        return Message(RecordDict({"metrics": MetricRecord({"num-examples": 1, "loss": 0.5})}), reply_to=message)
 
     return app
 
@@ -48,9 +46,7 @@ def _averaged(grid: Grid, rounds: int = 3) -> str:
         content = RecordDict({"arrays": ArrayRecord(arrays)})
         replies = grid.send_and_receive([Message(content, node, "train") for node in grid.get_node_ids()])
         answers = [reply.content["arrays"].to_numpy_ndarrays() for reply in replies if reply.has_content()]
-        arrays = [
-            sum(parts[1:], start=parts[0]) / np.float32(len(parts)) for parts in zip(*answers, strict=True)
-        ]
+        arrays = [sum(parts[1:], start=parts[0]) / np.float32(len(parts)) for parts in zip(*answers, strict=True)]
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 

@@ -59,8 +59,7 @@ def super_link(tmp_path, environment):
     home = Path(environment["FLWR_HOME"])
     home.mkdir()
     (home / "config.toml").write_text(
-        f'[superlink]\ndefault = "test"\n\n[superlink.test]\naddress = "127.0.0.1:{runtime}"\n'
-        "insecure = true\n"
+        f'[superlink]\ndefault = "test"\n\n[superlink.test]\naddress = "127.0.0.1:{runtime}"\ninsecure = true\n'
     )
     command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
     command += [

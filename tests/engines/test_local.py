@@ -60,9 +60,7 @@ def test_a_robust_flower_strategy_runs_on_it_although_a_client_fails(build_app):
             raise ValueError("no data today")
 
     with LocalGrid(build_app(last_fails), clients=5) as grid:
-        result = FedMedian().start(
-            grid, initial_arrays=ArrayRecord([np.zeros(2, dtype=np.float32)]), num_rounds=1
-        )
+        result = FedMedian().start(grid, initial_arrays=ArrayRecord([np.zeros(2, dtype=np.float32)]), num_rounds=1)
     np.testing.assert_allclose(result.arrays["0"].numpy(), 0.15, rtol=1e-6)
 
 
@@ -70,9 +68,7 @@ def test_replies_come_in_the_order_of_the_messages_and_name_them(build_app):
     with LocalGrid(build_app(), clients=3) as grid:
         messages = list(reversed(to_all(grid))) + to_all(grid)[:1]
         replies = grid.send_and_receive(messages)
-    assert [reply.metadata.reply_to_message_id for reply in replies] == [
-        m.metadata.message_id for m in messages
-    ]
+    assert [reply.metadata.reply_to_message_id for reply in replies] == [m.metadata.message_id for m in messages]
     assert [reply.content["metrics"]["client"] for reply in replies] == [2, 1, 0, 0]
     assert [reply.metadata.src_node_id for reply in replies] == [m.metadata.dst_node_id for m in messages]
     assert len({reply.metadata.message_id for reply in replies}) == 4

@@ -44,9 +44,7 @@ def test_ray_gives_the_same_digest_the_same_sentences_and_leaves_no_trace(build_
         nodes = grid.get_node_ids()
         digest = averaged(grid)
         content = RecordDict({"arrays": ArrayRecord()})
-        troubled = grid.send_and_receive(
-            [Message(content, n, "train", group_id="trouble") for n in nodes[:-1]]
-        )
+        troubled = grid.send_and_receive([Message(content, n, "train", group_id="trouble") for n in nodes[:-1]])
         missing = grid.send_and_receive([Message(content, 77, "train")])
         reasons = [reply.error.reason for reply in (*troubled, *missing)]
         seen.extend([digest, reasons])

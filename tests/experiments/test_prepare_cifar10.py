@@ -48,9 +48,7 @@ def tar(path: Path, files: list[str], links: dict[str, str] | None = None) -> Pa
 
 
 def files_of(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_text() for path in sorted(folder.rglob("*.jpg"))
-    }
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in sorted(folder.rglob("*.jpg"))}
 
 
 EXPECTED = {
@@ -62,9 +60,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("prefix", ["", "./"])
-def test_the_first_images_of_each_class_come_out_of_an_archive(
-    script: ModuleType, tmp_path: Path, prefix: str
-) -> None:
+def test_the_first_images_of_each_class_come_out_of_an_archive(script: ModuleType, tmp_path: Path, prefix: str) -> None:
     archive = tar(tmp_path / "a.tar.gz", [prefix + name for name in names({"train": 5, "test": 4})])
     if prefix:  # the content tells where it came from; here only the places count
         script.prepare(archive, tmp_path / "out", train=3, test=2)

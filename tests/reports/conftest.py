@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from fedunlearn.reports import write_report
 
 CLASSES = [str(digit) for digit in range(10)]
 
@@ -55,9 +58,7 @@ def curve(rounds: int, first: float, last: float, speed: float = 0.6) -> list[fl
     return [last + (first - last) * math.exp(-speed * step) for step in range(rounds)]
 
 
-def branch(
-    rounds: int, test: tuple[float, float], loss: tuple[float, float], backdoor: tuple[float, float]
-) -> Any:
+def branch(rounds: int, test: tuple[float, float], loss: tuple[float, float], backdoor: tuple[float, float]) -> Any:
     """A branch's rounds, from the first to the last value of each metric."""
     series = zip(curve(rounds, *test), curve(rounds, *loss), curve(rounds, *backdoor), strict=True)
     return [
@@ -141,6 +142,18 @@ def backdoor_document(controls: bool = True) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="session")
+def comparison() -> dict[str, Any]:
+    """To be read only."""
+    return backdoor_document()
+
+
 @pytest.fixture
 def document() -> dict[str, Any]:
     return backdoor_document()
+
+
+@pytest.fixture(scope="session")
+def report(comparison: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """The files of one written report, the page first; to be read only."""
+    return write_report(comparison, tmp_path_factory.mktemp("report") / "new" / "folder")

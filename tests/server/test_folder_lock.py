@@ -27,18 +27,14 @@ with FolderLock(Path(sys.argv[1])).held("unlearn", 0):
 """
 
 
-def test_second_process_is_told_who_holds_it_and_gets_it_when_that_is_killed(
-    tmp_path: Path, start_script: Any
-) -> None:
+def test_second_process_is_told_who_holds_it_and_gets_it_when_that_is_killed(tmp_path: Path, start_script: Any) -> None:
     path = tmp_path / "run.lock"
     process = start_script(HOLD, path, "alone")
     holder = int(process.stdout.readline())
     lock = FolderLock(path)
     began = time.monotonic()
     with (
-        pytest.raises(
-            RunFolderError, match=rf"in use by process {holder} \(unlearn\), and still was after 0.2 s"
-        ),
+        pytest.raises(RunFolderError, match=rf"in use by process {holder} \(unlearn\), and still was after 0.2 s"),
         lock.held("train", 0.2),
     ):
         pass
@@ -49,9 +45,7 @@ def test_second_process_is_told_who_holds_it_and_gets_it_when_that_is_killed(
         assert path.read_text() == f"process {os.getpid()} (train)"
 
 
-def test_forked_worker_that_outlives_its_killed_parent_holds_nothing(
-    tmp_path: Path, start_script: Any
-) -> None:
+def test_forked_worker_that_outlives_its_killed_parent_holds_nothing(tmp_path: Path, start_script: Any) -> None:
     process = start_script(HOLD, tmp_path / "run.lock", "fork")
     worker = int(process.stdout.readline())
     try:

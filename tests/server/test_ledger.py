@@ -77,9 +77,7 @@ def test_unknown_request_names_the_known(ledger: Ledger) -> None:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wanted=st.lists(st.sampled_from([*sorted(REQUEST_STATES), "sleeping"]), max_size=6), data=st.data())
-def test_done_and_refused_are_final_whatever_is_asked(
-    ledger: Ledger, wanted: list[str], data: st.DataObject
-) -> None:
+def test_done_and_refused_are_final_whatever_is_asked(ledger: Ledger, wanted: list[str], data: st.DataObject) -> None:
     id = f"r{time.monotonic_ns()}"
     state = add_request(ledger, id).state
     moves = 0

@@ -39,9 +39,7 @@ def test_equal_seeds_build_equal_models_and_leave_torch_alone() -> None:
 
 
 def test_a_network_that_is_not_offered() -> None:
-    with pytest.raises(
-        SettingsError, match="has no network 'lenett'; choose one of lenet, groupnorm-cnn, resnet20"
-    ):
+    with pytest.raises(SettingsError, match="has no network 'lenett'; choose one of lenet, groupnorm-cnn, resnet20"):
         TASK.build("lenett", 0, two_greys(0))
 
 

@@ -28,7 +28,5 @@ def test_an_error_inside_leaves_the_generator_too() -> None:
 
 
 def test_generators_follow_their_parts() -> None:
-    draws = [
-        torch.rand(2, generator=seeded_generator(*parts)).tolist() for parts in (("a", 1), ("a", 1), ("a", 2))
-    ]
+    draws = [torch.rand(2, generator=seeded_generator(*parts)).tolist() for parts in (("a", 1), ("a", 1), ("a", 2))]
     assert draws[0] == draws[1] != draws[2]

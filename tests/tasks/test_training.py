@@ -54,11 +54,8 @@ def state_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-def train(
-    model: nn.Module, portion: Portion | None = None, how: TrainingSettings = HARD
-) -> dict[str, Tensor]:
-    with isolated_seed(0):
-        train_locally(TASK, model, samples(), how, shuffled(), portion)
+def train(model: nn.Module, portion: Portion | None = None, how: TrainingSettings = HARD) -> dict[str, Tensor]:
+    train_locally(TASK, model, samples(), how, shuffled(), portion)
     return state_of(model)
 
 
@@ -211,14 +208,25 @@ def test_training_learns() -> None:
     assert float(evaluate(TASK, model, samples()).losses.mean()) < 0.9 * before
 
 
-def test_the_generator_alone_decides_the_order() -> None:
+def test_the_generator_alone_decides_about_order_and_dropout() -> None:
     torch.manual_seed(1)
-    first = train(network())
+    first = train(network("batch-norm"))
     torch.manual_seed(2)
-    assert_equal(first, train(network()))
-    other = network()
+    undisturbed = torch.get_rng_state()
+    assert_equal(first, train(network("batch-norm")))
+    assert torch.equal(torch.get_rng_state(), undisturbed)
+    other = network("batch-norm")
     train_locally(TASK, other, samples(), HARD, torch.Generator().manual_seed(10))
-    assert not torch.equal(first["hidden.weight"], other.state_dict()["hidden.weight"])
+    assert not torch.equal(first["5.weight"], other.state_dict()["5.weight"])
+
+
+def test_dropout_differs_from_call_to_call() -> None:
+    """Full batches and a step size of zero: nothing but dropout can change the loss."""
+    model, generator = network("batch-norm"), shuffled()
+    still = TrainingSettings(1, 0.0, batch_size=24)
+    portion = Portion({"5.bias": None})
+    losses = [train_locally(TASK, model, samples(), still, generator, portion).mean_loss for _ in range(2)]
+    assert abs(losses[0] - losses[1]) > 1e-4
 
 
 def test_modes_and_flags_are_given_back() -> None:

@@ -53,9 +53,7 @@ def load_image_folder(path: str, seed: int) -> Dataset:
     labels = np.array([picture.label for picture in pictures], dtype=np.int64)
     test = np.flatnonzero([picture.test for picture in pictures])
     if not len(test):
-        test = stratified_positions(
-            labels, TEST_SHARE, np.random.default_rng(derive_seed("split", "images", seed))
-        )
+        test = stratified_positions(labels, TEST_SHARE, np.random.default_rng(derive_seed("split", "images", seed)))
     train = complement(test, len(labels))
     everything = Samples(pixels, torch.from_numpy(labels))
     columns = _owners(root, [pictures[position].file for position in train])
@@ -63,7 +61,7 @@ def load_image_folder(path: str, seed: int) -> Dataset:
 
 
 def image_mode(path: str) -> str:
-    """ "L" where the first picture of the folder is grey, "RGB" otherwise.
+    """Pillow's word for what the first picture of the folder is: "L" for grey, "RGB" for anything else.
 
     Raises:
         DataError: the folder is missing or holds no pictures, or the first cannot be read.
@@ -85,9 +83,7 @@ def image_mode(path: str) -> str:
 def _root(path: str) -> Path:
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise DataError(
-            f"there is no folder {str(root)!r}; PATH in images:PATH must hold one folder a class."
-        )
+        raise DataError(f"there is no folder {str(root)!r}; PATH in images:PATH must hold one folder a class.")
     return root.resolve()
 
 
@@ -95,9 +91,7 @@ def _has_own_split(root: Path) -> bool:
     parts = [(root / part).is_dir() for part in ("train", "test")]
     if any(parts) and not all(parts):
         present, absent = ("train", "test") if parts[0] else ("test", "train")
-        raise DataError(
-            f"{root} has a folder {present!r} but no {absent!r}; give both, or only class folders."
-        )
+        raise DataError(f"{root} has a folder {present!r} but no {absent!r}; give both, or only class folders.")
     return all(parts)
 
 
@@ -127,17 +121,11 @@ def _listing(root: Path) -> tuple[tuple[str, ...], list[_Picture]]:
                 raise DataError(f"{folder} is a class that {root / 'train'} does not have; add it there.")
             found = _pictures_in(folder)
             if not found:
-                raise DataError(
-                    f"{folder} holds no picture ({', '.join(sorted(SUFFIXES))}); remove or fill it."
-                )
+                raise DataError(f"{folder} holds no picture ({', '.join(sorted(SUFFIXES))}); remove or fill it.")
             label = classes.index(folder.name)
-            pictures += [
-                _Picture(f"{prefix}{folder.name}/{name}", label, test, stamp) for name, stamp in found
-            ]
+            pictures += [_Picture(f"{prefix}{folder.name}/{name}", label, test, stamp) for name, stamp in found]
     if len(classes) < 2:
-        raise DataError(
-            f"{root} holds {len(classes)} folders of pictures; expected one a class, two or more."
-        )
+        raise DataError(f"{root} holds {len(classes)} folders of pictures; expected one a class, two or more.")
     return classes, pictures
 
 
@@ -164,9 +152,7 @@ def _decode(root: Path, file: str, mode: str, model: tuple[str, tuple[int, ...]]
     try:
         with Image.open(root / file) as picture:
             if mode == "L" and picture.mode not in ("1", "L"):
-                raise DataError(
-                    f"{root / file} is in colour and the first picture is grey; make all of them alike."
-                )
+                raise DataError(f"{root / file} is in colour and the first picture is grey; make all of them alike.")
             decoded = np.asarray(picture.convert(mode))
     except (OSError, SyntaxError, ValueError) as error:
         # Pillow tells damaged files in all of these.

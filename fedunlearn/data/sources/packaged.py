@@ -42,9 +42,7 @@ def digits(seed: int) -> Dataset:
     return split_dataset("digits", inputs, labels.astype(np.int64), DIGITS, seed)
 
 
-def split_dataset(
-    name: str, inputs: torch.Tensor, labels: np.ndarray, classes: tuple[str, ...], seed: int
-) -> Dataset:
+def split_dataset(name: str, inputs: torch.Tensor, labels: np.ndarray, classes: tuple[str, ...], seed: int) -> Dataset:
     """A data set whose test part is a class-stratified fifth of the samples, drawn with `seed`."""
     generator = np.random.default_rng(derive_seed("split", name, seed))
     test = stratified_positions(labels, TEST_SHARE, generator)

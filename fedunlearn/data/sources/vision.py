@@ -101,12 +101,8 @@ def _first_line(error: BaseException) -> str:
 
 
 for _source in (
-    VisionSource(
-        "cifar10", "CIFAR10", "cifar-10-python.tar.gz, from https://www.cs.toronto.edu/~kriz/cifar.html,"
-    ),
-    VisionSource(
-        "cifar100", "CIFAR100", "cifar-100-python.tar.gz, from https://www.cs.toronto.edu/~kriz/cifar.html,"
-    ),
+    VisionSource("cifar10", "CIFAR10", "cifar-10-python.tar.gz, from https://www.cs.toronto.edu/~kriz/cifar.html,"),
+    VisionSource("cifar100", "CIFAR100", "cifar-100-python.tar.gz, from https://www.cs.toronto.edu/~kriz/cifar.html,"),
     VisionSource(
         "fashion-mnist",
         "FashionMNIST",

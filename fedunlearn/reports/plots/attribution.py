@@ -22,8 +22,8 @@ SELECTED = "#D55E00"
 def attribution_map(document: Document) -> Figure | None:
     """Two strips a layer, in multiples of the layer's mean, with the selected channels marked above.
 
-    Channels are ordered by how much more the forgotten data uses them than the others do. Layers beyond the 24th
-    are left out.
+    Channels are ordered by how much more the forgotten data uses them than the others do. Layers beyond the
+    24th are left out.
     """
     layers = layers_of(document)
     if not layers:

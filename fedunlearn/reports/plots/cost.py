@@ -22,9 +22,7 @@ COSTS: tuple[tuple[str, str, Callable[[Model], float | None]], ...] = (
 def cost_bars(document: Document) -> Figure | None:
     """Client epochs, bytes and seconds of every model but the original; None where no cost is known."""
     models = {name: model for name, model in models_of(document).items() if name != "original"}
-    panels = [
-        (title, kind, {name: read(model) for name, model in models.items()}) for title, kind, read in COSTS
-    ]
+    panels = [(title, kind, {name: read(model) for name, model in models.items()}) for title, kind, read in COSTS]
     panels = [panel for panel in panels if any(number is not None for number in panel[2].values())]
     if not panels:
         return None

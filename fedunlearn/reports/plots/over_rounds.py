@@ -1,4 +1,4 @@
-"""Curves over rounds: what the models can do, with the request marked, and how far they are from retraining."""
+"""Curves over rounds: what the models can do, and how far they are from the retrained one."""
 
 from __future__ import annotations
 
@@ -35,12 +35,10 @@ PANELS = (
 
 
 def accuracy_over_rounds(document: Document) -> Figure | None:
-    """Test accuracy, and whatever shows memory, over rounds; the original first, all others after the request."""
+    """Test accuracy and planted memory over rounds: first the original, after the request all others."""
     rounds = rounds_of(document)
     panels = _panels(rounds, {name: 0 for name in rounds})
-    panels = [
-        panel for panel in panels if panel.key in ("test_accuracy", "backdoor_success", "canary_exposure")
-    ]
+    panels = [panel for panel in panels if panel.key in ("test_accuracy", "backdoor_success", "canary_exposure")]
     if not panels:
         return None
     figure = new_figure(0.6 + 2.7 * len(panels))

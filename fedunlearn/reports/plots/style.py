@@ -1,5 +1,4 @@
-"""How models look in every picture: colour-blind-safe colours (Okabe and Ito 2008), and a marker each, so that
-nothing hangs on colour alone."""
+"""How models look in every picture: colour-blind-safe colours (Okabe and Ito 2008), and a marker each."""
 
 from __future__ import annotations
 

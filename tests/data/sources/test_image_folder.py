@@ -96,9 +96,7 @@ def test_other_files_are_passed_over(split: Path) -> None:
     assert len(load_image_folder(str(split), 0).train) == 8
 
 
-def replace(
-    file: str, value: int = 1, mode: str = "RGB", size: tuple[int, int] = (9, 8)
-) -> Callable[[Path], None]:
+def replace(file: str, value: int = 1, mode: str = "RGB", size: tuple[int, int] = (9, 8)) -> Callable[[Path], None]:
     return lambda root: picture(root / file, value, mode, size)
 
 

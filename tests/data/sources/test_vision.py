@@ -77,8 +77,6 @@ def test_each_order_of_dimensions_becomes_channels_first() -> None:
     coloured = _samples(SimpleNamespace(data=last, targets=[1, 0]))
     assert np.array_equal(coloured.inputs.numpy(), last.transpose(0, 3, 1, 2))
     first = last.transpose(0, 3, 1, 2)
-    assert np.array_equal(
-        _samples(SimpleNamespace(data=first, labels=np.array([1, 0]))).inputs.numpy(), first
-    )
+    assert np.array_equal(_samples(SimpleNamespace(data=first, labels=np.array([1, 0]))).inputs.numpy(), first)
     grey = _samples(SimpleNamespace(data=torch.from_numpy(last[..., 0]), targets=torch.tensor([1, 0])))
     assert grey.inputs.shape == (2, 1, 4, 5) and grey.labels.dtype == torch.int64

@@ -1,0 +1,172 @@
+"""A benchmark's pictures: how fast each model nears the retrained one, and at what price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter, SymmetricalLogLocator
+
+from fedunlearn.reports.aggregate import CellAggregate, ModelAggregate
+from fedunlearn.reports.document import label_of
+from fedunlearn.reports.measures import shown
+from fedunlearn.reports.plots.style import MUTED, REFERENCE, TEXT, Look, looks, new_figure, tidy
+from fedunlearn.reports.spread import Spread
+
+PRICES = (("cost.client_epochs", "Client epochs", "count"), ("cost.bytes", "Bytes both ways", "bytes"))
+
+
+def distance_by_round(cell: CellAggregate) -> Figure | None:
+    """Distance to the finished retrained model against rounds after the request; None without such rounds.
+
+    Lines are means over seeds, bands one standard deviation to both sides.
+    """
+    curves = {name: curve for name, curve in cell.curves.items() if curve}
+    if not curves:
+        return None
+    figure = new_figure(5.0)
+    axes = figure.add_subplot()
+    styles = looks(curves)
+    for name, curve in curves.items():
+        _curve(axes, curve, styles[name], label_of(name))
+    if cell.original_distance is not None:
+        axes.axhline(cell.original_distance.mean, color=MUTED, linewidth=1.5, linestyle=":", label="Before the request")
+    axes.axhline(0, color=REFERENCE, linewidth=2.5)
+    _distance_axis(axes)
+    axes.set_xlabel("rounds after the request", fontsize=11, color=TEXT)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _finish(figure, axes, cell)
+    return figure
+
+
+def trade_off(cell: CellAggregate) -> Figure | None:
+    """Distance to the retrained model against client epochs and against bytes; None where no cost is known.
+
+    Marks are means over seeds, bars one standard deviation to both sides. The line joins the models that no
+    other one beats in both (Pareto front). The retrained model itself is at distance 0: the price of that.
+    """
+    models = {name: one for name, one in cell.models.items() if name != "original" and one.distance is not None}
+    panels = [
+        (title, kind, points)
+        for key, title, kind in PRICES
+        if (points := {name: (price, one.distance) for name, one in models.items() if (price := _price(one, key))})
+    ]
+    if not panels:
+        return None
+    figure = new_figure(5.0)
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    styles = looks(models)
+    for axes, (title, kind, points) in zip(grid, panels, strict=True):
+        means = {name: (price.mean, size.mean) for name, (price, size) in points.items() if size is not None}
+        front = pareto_front(means)
+        axes.plot(
+            [means[name][0] for name in front],
+            [means[name][1] for name in front],
+            color=MUTED,
+            linewidth=1.2,
+            drawstyle="steps-post",
+            zorder=1,
+        )
+        for name, (price, size) in points.items():
+            assert size is not None
+            _mark(axes, price, size, styles[name], label_of(name))
+        _price_axis(axes, [price for price, _ in means.values()], kind)
+        axes.set_xlabel(title, fontsize=11, color=TEXT)
+        _distance_axis(axes)
+    grid[0].set_ylabel("mean distance to retrained", fontsize=11, color=TEXT)
+    for axes in grid[1:]:
+        axes.set_ylabel("")
+    _finish(figure, grid[0], cell)
+    return figure
+
+
+def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The names whose (price, distance) no other point beats: smaller in one and no larger in the other.
+
+    Sorted by price; of equal points all are in it.
+    """
+
+    def beaten(name: str) -> bool:
+        price, size = points[name]
+        return any(p <= price and d <= size and (p, d) != (price, size) for p, d in points.values())
+
+    return sorted((name for name in points if not beaten(name)), key=lambda name: points[name])
+
+
+def _price(one: ModelAggregate, key: str) -> Spread | None:
+    if key != "cost.bytes":
+        return one.figures.get(key)
+    up, down = one.figures.get("cost.bytes_up"), one.figures.get("cost.bytes_down")
+    if up is None or down is None:
+        return up or down
+    # Both ways are sent together, seed for seed: their deviations add up at most.
+    deviation = None if up.deviation is None or down.deviation is None else up.deviation + down.deviation
+    return Spread(up.mean + down.mean, deviation, up.least + down.least, up.most + down.most, up.count)
+
+
+def _curve(axes: Axes, curve: Mapping[int, Spread], look: Look, label: str) -> None:
+    numbers = sorted(curve)
+    means = [curve[number].mean for number in numbers]
+    deviations = [curve[number].deviation or 0.0 for number in numbers]
+    axes.plot(
+        numbers,
+        means,
+        color=look.colour,
+        linestyle=look.line,
+        linewidth=look.width,
+        marker=look.marker,
+        markersize=6,
+        markeredgecolor="white",
+        label=label,
+        zorder=3,
+    )
+    low, high = ([m + side * d for m, d in zip(means, deviations, strict=True)] for side in (-1, 1))
+    axes.fill_between(numbers, low, high, color=look.colour, alpha=0.15, linewidth=0)
+
+
+def _mark(axes: Axes, price: Spread, size: Spread, look: Look, label: str) -> None:
+    axes.errorbar(
+        price.mean,
+        size.mean,
+        xerr=price.deviation or 0.0,
+        yerr=size.deviation or 0.0,
+        color=look.colour,
+        marker=look.marker,
+        markersize=11 if look.width >= 3 else 8,
+        markeredgecolor="white",
+        linestyle="none",
+        elinewidth=1.2,
+        label=label,
+        zorder=4,
+    )
+
+
+def _price_axis(axes: Axes, prices: list[float], kind: str) -> None:
+    """Logarithmic, down to 0 for what costs nothing."""
+    positive = [price for price in prices if price > 0]
+    if not positive:
+        return
+    if max(positive) / min(positive) > 3:
+        axes.set_xscale("symlog", linthresh=min(positive), linscale=0.3)
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=min(positive), subs=[1, 2, 5]))
+    axes.set_xlim(left=-0.05 * min(positive) if min(prices) == 0 else 0.8 * min(positive), right=1.3 * max(positive))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: shown(number, kind)))
+
+
+def _distance_axis(axes: Axes) -> None:
+    tidy(axes)
+    axes.set_ylabel("mean distance to retrained", fontsize=11, color=TEXT)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    top = max(axes.get_ylim()[1], 0.02)
+    axes.set_ylim(bottom=-0.03 * top, top=min(1.05, top))
+
+
+def _finish(figure: Figure, axes: Axes, cell: CellAggregate) -> None:
+    seeds = f"{len(cell.seeds)} seed{'s' if len(cell.seeds) != 1 else ''}"
+    title = f"{cell.cell}, {seeds}" if cell.cell else seeds
+    figure.suptitle(f"Distance to the retrained model (0 = the same): {title}", fontsize=12, color=TEXT)
+    handles, labels = axes.get_legend_handles_labels()
+    columns = min(4, max(1, len(handles)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=10)

@@ -1,0 +1,64 @@
+"""A benchmark's pictures: what is drawn, and which models are on the front."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fedunlearn.reports.aggregate import CellAggregate, aggregate
+from fedunlearn.reports.benchmark_figures import distance_by_round, pareto_front, trade_off
+
+
+@pytest.fixture
+def cell(document: dict[str, Any]) -> CellAggregate:
+    copy = json.loads(json.dumps(document))
+    copy["models"]["unlearned"]["backdoor_success"] = 0.112
+    return aggregate([{"cell": "x", "seed": 0, **document}, {"cell": "x", "seed": 1, **copy}])[0]
+
+
+def test_every_model_but_the_original_has_a_line_of_its_mean_distances(cell: CellAggregate) -> None:
+    figure = distance_by_round(cell)
+    assert figure is not None
+    lines = {str(line.get_label()): line for line in figure.axes[0].get_lines()}
+    assert {"Unlearned", "Retrained", "Fine-tuned only", "Before the request"} <= set(lines)
+    assert "Original" not in lines
+    assert list(lines["Unlearned"].get_xdata()) == [1, 2, 3]
+    drawn = [cell.curves["unlearned"][number].mean for number in (1, 2, 3)]
+    assert list(lines["Unlearned"].get_ydata()) == pytest.approx(drawn)
+
+
+def test_the_trade_off_shows_epochs_and_bytes_of_every_model(cell: CellAggregate) -> None:
+    figure = trade_off(cell)
+    assert figure is not None
+    assert [axes.get_xlabel() for axes in figure.axes] == ["Client epochs", "Bytes both ways"]
+    for axes, price in zip(figure.axes, (3.0, 390_000), strict=True):
+        marks = {bars.get_label(): bars for bars in axes.containers}
+        assert set(marks) >= {"Unlearned", "Retrained", "Zeroed output unit"}
+        x, y = (float(data[0]) for data in marks["Unlearned"].lines[0].get_data())
+        assert x == pytest.approx(price)
+        distance = cell.models["unlearned"].distance
+        assert distance is not None and distance.deviation and y == pytest.approx(distance.mean)
+        left, right = axes.get_xlim()
+        assert left < 0 < x < right, "what costs nothing must be inside"
+
+
+def test_the_pareto_front_holds_what_no_other_beats() -> None:
+    points = {
+        "dear": (30.0, 0.0),
+        "good": (3.0, 0.01),
+        "beaten": (3.0, 0.2),
+        "free": (0.0, 0.3),
+        "bad": (9.0, 0.4),
+    }
+    assert pareto_front(points) == ["free", "good", "dear"]
+    assert pareto_front({"one": (1.0, 1.0), "same": (1.0, 1.0)}) == ["one", "same"]
+
+
+def test_without_rounds_or_a_retrained_model_nothing_is_drawn(document: dict[str, Any]) -> None:
+    document["rounds"] = {}
+    document["models"].pop("retrained")
+    (cell,) = aggregate([{"cell": "", "seed": 0, **document}])
+    assert distance_by_round(cell) is None
+    assert trade_off(cell) is None
