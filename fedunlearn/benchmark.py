@@ -2,79 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import tomllib
-from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from fedunlearn.config import FederationSettings, UnlearnSettings, make_settings
-from fedunlearn.errors import SettingsError
-from fedunlearn.files import atomic_write_json, read_json
+from fedunlearn.config import FederationSettings
+from fedunlearn.errors import FedunlearnError, SettingsError
+from fedunlearn.experiment import RULES, Run, read_experiment
+from fedunlearn.files import atomic_write_json, make_folder, read_json
 from fedunlearn.progress import OnProgress, Progress
 
-KEYS = {
-    "name", "question", "seeds", "federation", "request", "method", "controls", "cells", "rounds_after", "pooled_audit"
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """What an experiment file says.
-
-    Attributes:
-        name: of the experiment; question: what it asks, in a sentence.
-        seeds: one run each.
-        federation: settings of the federation, seed apart.
-        request: `client`, `classes`, `samples` as for a deletion request; `client` may be a rule of
-            `choose_client`, and "{client}" in the plants of `federation` then stands for the one that it chose.
-        method: settings of the method under test.
-        controls: table name -> settings of what is shown beside it.
-        cells: further variations, each with `name` and changes to `federation` and `request`.
-        rounds_after: ordinary rounds after which the models are measured once more.
-        pooled_audit: also linear probe and relearning time.
-    """
-
-    name: str
-    question: str
-    seeds: tuple[int, ...]
-    federation: Mapping[str, Any]
-    request: Mapping[str, Any]
-    method: Mapping[str, Any] = field(default_factory=dict)
-    controls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    cells: tuple[Mapping[str, Any], ...] = ({"name": ""},)
-    rounds_after: int = 0
-    pooled_audit: bool = False
-
-
-def read_experiment(path: Path | str) -> Experiment:
-    """Read an experiment file. Raises SettingsError with what is wrong in it."""
-    path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SettingsError(f"there is no experiment file {path}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path} is not valid TOML: {error}.") from error
-    unknown = sorted(set(content) - KEYS)
-    if unknown:
-        raise SettingsError(f"{path}: there is no key {unknown[0]!r}; known: {', '.join(sorted(KEYS))}.")
-    lacking = sorted({"name", "federation", "request"} - set(content))
-    if lacking:
-        raise SettingsError(f"{path}: the key {lacking[0]!r} is missing.")
-    content.setdefault("question", "")
-    content["seeds"] = tuple(content.get("seeds", (0,)))
-    content["cells"] = tuple(content.get("cells", ({"name": ""},)))
-    experiment = Experiment(**content)
-    for cell in experiment.cells:
-        values = {**experiment.federation, **cell.get("federation", {}), "seed": 0}
-        make_settings(FederationSettings, values)
-    for settings in (experiment.method, *experiment.controls.values()):
-        make_settings(UnlearnSettings, settings)
-    return experiment
+Tell = Callable[[Run], None]
+Failed = list[tuple[Run, FedunlearnError]]
 
 
 def benchmark(
@@ -83,67 +25,84 @@ def benchmark(
     on_progress: OnProgress | None = None,
     processes: int | None = None,
 ) -> dict[str, Any]:
-    """Run every cell of an experiment and write the tables; finished cells are not run again.
+    """Run every cell of an experiment with every seed and write the tables; finished runs are not run again.
+
+    A script that calls this with several processes must do so under `if __name__ == "__main__":`.
 
     Args:
         experiment: the TOML file.
         out: folder of the results: `cells/*.json`, `runs/*`, and the tables.
-        processes: cells at a time; None: one a core.
+        processes: runs at a time, 1 or more, 1: in this process; None: one a core.
 
     Returns:
         The aggregated results, as `results.json` holds them.
+
+    Raises:
+        SettingsError: the file is wrong, or `out` holds runs with other settings.
+        FedunlearnError: runs that did not work; all others were finished first, and are kept.
     """
     from fedunlearn.reports.benchmark import write_benchmark
 
-    plan, out = read_experiment(experiment), Path(out)
-    todo = [(cell, seed) for cell in plan.cells for seed in plan.seeds]
-    lacking = [(cell, seed) for cell, seed in todo if not _cell_file(out, cell, seed).is_file()]
-    done = len(todo) - len(lacking)
-    count = min(processes or multiprocessing.cpu_count(), max(1, len(lacking)))
-    # Fresh interpreters: a forked one would inherit threads that do not survive the fork.
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = {pool.submit(run_cell, plan, cell, seed, out): (cell, seed) for cell, seed in lacking}
-        for finished in as_completed(running):
-            finished.result()
-            cell, seed = running[finished]
-            done += 1
-            if on_progress is not None:
-                on_progress(Progress("benchmark", done, len(todo), f"{cell['name']} seed {seed}".strip()))
-    documents = [{"cell": cell["name"], "seed": seed, **read_json(_cell_file(out, cell, seed))} for cell, seed in todo]
+    if processes is not None and processes < 1:
+        raise SettingsError(f"processes = {processes}: expected 1 or more.")
+    plan, out = read_experiment(experiment), make_folder(Path(out))
+    make_folder(out / "cells")
+    runs = [Run(plan, cell, seed) for cell in plan.cells for seed in plan.seeds]
+    lacking = [run for run in runs if not _is_finished(run, out)]
+    done = len(runs) - len(lacking)
+
+    def tell(run: Run) -> None:
+        nonlocal done
+        done += 1
+        if on_progress is not None:
+            on_progress(Progress("benchmark", done, len(runs), run.name))
+
+    several = min(processes or _cores(), len(lacking))
+    failed = _in_processes(lacking, out, several, tell) if several > 1 else _one_by_one(lacking, out, tell)
+    if failed:
+        run, error = failed[0]
+        raise type(error)(f"{len(failed)} of {len(runs)} runs did not work; {run.name}: {error}") from error
+    documents = [{"cell": run.cell.name, "seed": run.seed, **read_json(_file(run, out))} for run in runs]
     return write_benchmark(plan.name, plan.question, documents, out)
 
 
-def run_cell(plan: Experiment, cell: Mapping[str, Any], seed: int, out: Path) -> None:
-    """One federation: train, ask, unlearn, compare; its document is written when all of it is done."""
+def do(run: Run, out: Path) -> None:
+    """One federation: train, ask, unlearn, compare; its document is written when all of it is done.
+
+    Whatever its run folder holds already of this is gone on with.
+    """
     from fedunlearn.federation import Federation
+    from fedunlearn.pooled_audit import mostly_held_classes
+    from fedunlearn.reports.provenance import environment
+    from fedunlearn.server.run_folder import RunFolder
+    from fedunlearn.server.session import Session
 
-    settings = {**plan.federation, **cell.get("federation", {}), "seed": seed}
-    request_for = {**plan.request, **cell.get("request", {})}
-    if isinstance(request_for.get("client"), str):
-        client = choose_client(request_for["client"], settings)
-        request_for["client"] = client
-        for plant in ("backdoor", "canaries"):
-            if plant in settings:
-                settings[plant] = settings[plant].replace("{client}", str(client))
-    task = settings.pop("task", "mnist5k")
-    federation = Federation.simulate(task, out=out / "runs" / _cell_name(cell, seed), **settings)
+    made_in = environment()
+    request = run.request()
+    client = request.client
+    if isinstance(client, str):
+        client = choose_client(client, run.federation(0).model_copy(update={"backdoor": None, "canaries": None}))
+    federation = Federation.simulate(out=out / "runs" / run.name, **run.federation(client).model_dump())
     federation.train()
-    request = federation.request_deletion(**request_for)
-    method = make_settings(UnlearnSettings, plan.method)
-    federation.unlearn_with(request, method)
-    controls = {name: make_settings(UnlearnSettings, values) for name, values in plan.controls.items()}
+    filed = federation.request_deletion(client=client, classes=request.classes, samples=request.samples)
+    federation.unlearn_with(filed, run.method(client))
+    plan = run.experiment
     comparison = federation.compare(
-        request, rounds_after=plan.rounds_after, controls=controls, pooled=plan.pooled_audit
+        filed, rounds_after=plan.rounds_after, controls=run.controls(client), pooled=plan.pooled_audit
     )
-    atomic_write_json(_cell_file(out, cell, seed), json.loads(json.dumps(comparison.document)))
+    document = {**comparison.document, "asked": run.asked(), "environment": made_in}
+    if request.classes is None:
+        session = Session(RunFolder.open(federation.folder))
+        document["mostly_held_classes"] = mostly_held_classes(session, [filed.id])
+    atomic_write_json(_file(run, out), document)
 
 
-def choose_client(rule: str, settings: Mapping[str, Any]) -> int:
+def choose_client(rule: str, settings: FederationSettings) -> int:
     """The client that a rule picks from the partition alone, before anything is trained.
 
     Args:
-        rule: "largest" (most samples), or "half-of-two-classes" (of the clients that hold at least half of all
-            samples of each of two classes or more, the one with the most samples).
+        rule: one of `RULES`.
+        settings: without back-door and canaries.
 
     Raises:
         SettingsError: no such rule, or no client that it fits.
@@ -151,26 +110,74 @@ def choose_client(rule: str, settings: Mapping[str, Any]) -> int:
     from fedunlearn.data.holding import holding
     from fedunlearn.tasks import get_task
 
-    plain = {name: value for name, value in settings.items() if name not in ("backdoor", "canaries")}
-    federation = make_settings(FederationSettings, plain)
-    dataset = get_task(federation.task).dataset(federation.seed)
+    if rule not in RULES:
+        raise SettingsError(f"client = {rule!r}: expected a number, {' or '.join(map(repr, RULES))}.")
+    dataset = get_task(settings.task).dataset(settings.seed)
     total = dataset.train.labels.bincount(minlength=len(dataset.classes)).tolist()
     sizes = {}
-    for client in range(federation.clients):
-        own = holding(federation, client, dataset)
+    for client in range(settings.clients):
+        own = holding(settings, client, dataset)
         most = sum(count >= total[label] / 2 for label, count in own.classes_held().items())
-        if rule == "largest" or (rule == "half-of-two-classes" and most >= 2):
+        if rule == "largest" or most >= 2:
             sizes[client] = len(own.samples)
-    if rule not in ("largest", "half-of-two-classes"):
-        raise SettingsError(f"client = {rule!r}: expected a number, 'largest' or 'half-of-two-classes'.")
     if not sizes:
-        raise SettingsError(f"no client fits {rule!r} with partition {federation.partition!r}; choose another seed.")
+        raise SettingsError(f"no client fits {rule!r} with partition {settings.partition!r}; choose another seed.")
     return max(sizes, key=lambda client: (sizes[client], -client))
 
 
-def _cell_name(cell: Mapping[str, Any], seed: int) -> str:
-    return "-".join(part for part in (str(cell["name"]), f"seed{seed}") if part)
+def _one_by_one(runs: Sequence[Run], out: Path, tell: Tell) -> Failed:
+    failed: Failed = []
+    for run in runs:
+        try:
+            do(run, out)
+            tell(run)
+        except FedunlearnError as error:
+            failed.append((run, error))
+    return failed
 
 
-def _cell_file(out: Path, cell: Mapping[str, Any], seed: int) -> Path:
-    return out / "cells" / f"{_cell_name(cell, seed)}.json"
+def _in_processes(runs: Sequence[Run], out: Path, processes: int, tell: Tell) -> Failed:
+    failed: Failed = []
+    # Fresh interpreters: a forked one would inherit threads that do not survive the fork.
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    try:
+        running = {pool.submit(do, run, out): run for run in runs}
+        for finished in as_completed(running):
+            try:
+                finished.result()
+                tell(running[finished])
+            except FedunlearnError as error:
+                failed.append((running[finished], error))
+            except BrokenExecutor:
+                sentence = "its process was ended from outside (too little memory?); the same command goes on."
+                failed.append((running[finished], FedunlearnError(sentence)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return failed
+
+
+def _cores() -> int:
+    # Not on every system can a process be confined to some of the cores.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _file(run: Run, out: Path) -> Path:
+    return out / "cells" / f"{run.name}.json"
+
+
+def _is_finished(run: Run, out: Path) -> bool:
+    """Whether its document is there with all that is asked for; more models than before are only added.
+
+    Raises:
+        SettingsError: it is there for another federation, request or method.
+    """
+    if not _file(run, out).is_file():
+        return False
+    found, wanted = read_json(_file(run, out)).get("asked"), run.asked()
+    for part in ("federation", "request", "method"):
+        if found is not None and found[part] != wanted[part]:
+            raise SettingsError(
+                f"{_file(run, out)} was made with another {part} ({found[part]} there, {wanted[part]} asked); "
+                "choose another folder."
+            )
+    return found is None or found == wanted

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fedunlearn.federation import Comparison, Federation
 from fedunlearn.server.session import OnProgress
 
+SETTINGS: dict[str, Any] = {
+    "task": "mnist5k",
+    "partition": "dirichlet:1.0",
+    "seed": 0,
+    "backdoor": "client=0,share=0.8,target=0",
+}
 
-def demo(out: Path | str = "demo-run", on_progress: OnProgress = None) -> Comparison:
-    """Train, ask for deletion, unlearn, retrain, compare; write the report into `out`."""
-    federation = Federation.simulate(
-        "mnist5k", out=out, partition="dirichlet:1.0", seed=0, backdoor="client=0,share=0.8,target=0"
-    )
+
+def demo(out: Path | str = "demo-run", on_progress: OnProgress = None, **settings: Any) -> Comparison:
+    """Train, ask for deletion, unlearn, retrain, compare; write the report into `out`.
+
+    A demonstration that was interrupted is gone on with, and one that is finished is shown once more.
+
+    Args:
+        out: run folder.
+        settings: of the federation, in the place of the demonstration's own.
+
+    Raises:
+        SettingsError: a setting is wrong. RunFolderError: `out` holds another run.
+    """
+    federation = Federation.simulate(out=out, **{**SETTINGS, **settings})
     federation.train(on_progress=on_progress)
     request = federation.request_deletion(client=0)
     federation.unlearn(request, on_progress=on_progress)

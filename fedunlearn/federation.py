@@ -26,7 +26,7 @@ from fedunlearn.server.run_folder import RunFolder
 from fedunlearn.server.session import OnProgress, Session
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 T = TypeVar("T")
 RequestLike = DeletionRequest | str | None
@@ -74,7 +74,7 @@ class Comparison:
 
     document: Mapping[str, Any]
 
-    def table(self) -> Table:
+    def table(self) -> Group:
         """The answer as a table for the terminal."""
         from fedunlearn.reports.table import comparison_table
 

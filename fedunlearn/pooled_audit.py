@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from fedunlearn.audit.probe import linear_probe
@@ -15,6 +16,7 @@ from fedunlearn.audit.relearn import relearn_steps
 from fedunlearn.clients.inbox import Inbox
 from fedunlearn.data.dataset import Samples
 from fedunlearn.data.holding import holding
+from fedunlearn.errors import RequestError
 from fedunlearn.server.session import Session
 from fedunlearn.strategies.method import ModelState
 from fedunlearn.tasks.randomness import seeded_generator
@@ -68,15 +70,40 @@ def pooled_audit(
     }
 
 
+def mostly_held_classes(session: Session, ids: Sequence[str], share: float = 0.5) -> list[str]:
+    """Names of the classes of which at least `share` of all training samples are to be forgotten.
+
+    What counts are the labels before anything was planted.
+    """
+    dataset = session.dataset
+    total = dataset.train.labels.bincount(minlength=len(dataset.classes))
+    forgotten = torch.zeros_like(total)
+    for client in range(session.settings.clients):
+        own = holding(session.settings, client, dataset)
+        positions = _forgotten(session, ids, client)
+        forgotten += own.true_labels[torch.from_numpy(positions)].bincount(minlength=len(dataset.classes))
+    mostly = (total > 0) & (forgotten >= share * total)
+    return [name for name, is_there in zip(dataset.classes, mostly.tolist(), strict=True) if is_there]
+
+
 def _pool(session: Session, ids: Sequence[str]) -> tuple[Samples, Samples]:
+    """All clients' samples, and those to be forgotten. Raises RequestError when there are none."""
     everything, forgotten = [], []
     for client in range(session.settings.clients):
         own = holding(session.settings, client, session.dataset)
         everything.append(own.samples)
-        for request in Inbox(session.folder.client(client)).all():
-            if request.id in ids:
-                forgotten.append(own.samples.take(list(request.positions)))
-    return Samples.concat(everything), Samples.concat(forgotten)
+        forgotten.append(own.samples.take(_forgotten(session, ids, client)))
+    pooled = Samples.concat(forgotten)
+    if not len(pooled):
+        raise RequestError(f"no client's folder here holds the request {'+'.join(ids)}; pooling needs all of them.")
+    return Samples.concat(everything), pooled
+
+
+def _forgotten(session: Session, ids: Sequence[str], client: int) -> np.ndarray:
+    """Sorted positions of a client's samples that the requests name, each once."""
+    requests = Inbox(session.folder.client(client)).all()
+    positions = [position for request in requests if request.id in ids for position in request.positions]
+    return np.unique(np.asarray(positions, dtype=np.int64))
 
 
 def _some(samples: Samples, most: int, seed: int) -> Samples:

@@ -82,7 +82,9 @@ def excess_spread(attributions: Sequence[Attribution], counts: Sequence[int]) ->
     totals = dict.fromkeys(attributions[0], 0.0)
     for left_out, attribution in enumerate(attributions):
         others = [index for index in range(len(attributions)) if index != left_out]
-        reference = weighted_mean([attributions[index] for index in others], [counts[index] for index in others])
+        reference = weighted_mean(
+            [attributions[index] for index in others], [counts[index] for index in others]
+        )
         for layer, scores in excess(attribution, reference).items():
             totals[layer] += float(scores.sum()) / len(attributions)
     return totals
@@ -113,7 +115,9 @@ def top_ratio(scores: Attribution, ratio: float | Mapping[str, float], layout: L
         layers = [group.layer for group in layout.groups]
         for layer in ratio:
             if layer not in layers:
-                raise SettingsError(f"there is no layer {layer} to select {ratio[layer]} of: use {', '.join(layers)}.")
+                raise SettingsError(
+                    f"there is no layer {layer} to select {ratio[layer]} of: use {', '.join(layers)}."
+                )
     return ChannelMask.full(layout).cut_back(scores, ratio, layout)
 
 
@@ -130,9 +134,12 @@ def rank(
     """
     if ranking == "random":
         if generator is None:
-            raise SettingsError("a random ranking needs a torch.Generator: pass one with the seed of the experiment.")
+            raise SettingsError(
+                "a random ranking needs a torch.Generator: pass one with the seed of the experiment."
+            )
         return {
-            layer: torch.rand(len(scores), generator=generator, dtype=torch.float64) for layer, scores in target.items()
+            layer: torch.rand(len(scores), generator=generator, dtype=torch.float64)
+            for layer, scores in target.items()
         }
     if ranking not in _RANKINGS:
         known = ", ".join(sorted([*_RANKINGS, "random"]))
@@ -167,7 +174,10 @@ def _covering(scores: Tensor, coverage: float) -> Tensor:
 
 def _ratio(target: Attribution, reference: Attribution) -> dict[str, Tensor]:
     of_reference = normalised(reference)
-    return {layer: shares / (of_reference[layer] + _NEGLIGIBLE_SHARE) for layer, shares in normalised(target).items()}
+    return {
+        layer: shares / (of_reference[layer] + _NEGLIGIBLE_SHARE)
+        for layer, shares in normalised(target).items()
+    }
 
 
 def _forget_only(target: Attribution, _reference: Attribution) -> dict[str, Tensor]:

@@ -1,8 +1,5 @@
-"""What a comparison says: tables, pictures and one self-contained page, all from one document."""
+"""What a comparison says: tables, pictures and one self-contained page, all from one document.
 
-from __future__ import annotations
-
-from fedunlearn.reports.table import comparison_table
-from fedunlearn.reports.write import write_report
-
-__all__ = ["comparison_table", "write_report"]
+`fedunlearn.reports.table.comparison_table` for the terminal, `fedunlearn.reports.write.write_report` for a folder;
+nothing is imported here, so that printing a table does not load the plotting library.
+"""

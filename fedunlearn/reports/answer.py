@@ -14,6 +14,14 @@ from fedunlearn.reports.document import Document, Model, after_of, label_of, mod
 from fedunlearn.reports.measures import Measure, present, shown, shown_bytes
 
 REACHED, HALF = 0.75, 0.5
+_WORSE = {
+    "forgotten": "Forgotten, but the model got worse.",
+    "mostly": "Mostly forgotten, but the model got worse.",
+    "past": "Forgotten, but by damage: the model got worse.",
+    "partly": "Only partly forgotten, and the model got worse.",
+    "not-forgotten": "Not forgotten, and the model got worse.",
+    "cannot-tell": "No memory was to be seen, and the model got worse.",
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def answer(document: Document) -> Answer:
     state, headline = _headline(found)
     sentences = [*_evidence(found, state), *_ability(models)]
     if lost := _ability_lost(models):
-        headline = f"{headline.rstrip('.')}, but the model got worse."
+        headline = _WORSE[state]
         state = "partly" if state in ("forgotten", "mostly") else state
     sentences += [*_return(document, found), *_rivals(models), *_cost(models)]
     if state == "forgotten" and not lost:
@@ -115,7 +123,7 @@ def _headline(found: tuple[Finding, ...]) -> tuple[str, str]:
     if states == {"reached"}:
         return "forgotten", "Forgotten, as far as this comparison can tell."
     if states <= {"reached", "past"}:
-        return "past", "Forgotten, but not the way retraining forgets."
+        return "past", "Forgotten, and more than by retraining."
     if states <= {"reached", "partly"}:
         return "mostly", "Mostly forgotten."
     if states == {"left"}:
@@ -164,18 +172,19 @@ def _return(document: Document, found: tuple[Finding, ...]) -> list[str]:
     """Whether what was reached came back in further ordinary rounds."""
     sentences = []
     for rounds, models in after_of(document).items():
-        later = models.get("unlearned")
-        back = [
-            one.measure.label.lower()
-            for one in found
-            if one.state in ("reached", "partly")
-            and (way := share_of_the_way(one.original, value(later, one.measure.key), one.retrained)) is not None
-            and way < min(HALF, one.way)
-        ]
-        checked = [one for one in found if value(later, one.measure.key) is not None]
+        ways = {}
+        for one in found:
+            key = one.measure.key
+            reference = value(models.get("retrained"), key)
+            target = one.retrained if reference is None else reference
+            later = value(models.get("unlearned"), key)
+            way = share_of_the_way(one.original, later, target, least=one.measure.informative)
+            if way is not None and one.state != "left":
+                ways[one] = way
+        back = [one.measure.label.lower() for one, way in ways.items() if way < min(HALF, one.way)]
         if back:
             sentences.append(f"After {rounds} further ordinary rounds it came back in part: {', '.join(back)}.")
-        elif checked:
+        elif ways:
             sentences.append(f"After {rounds} further ordinary rounds what was forgotten had not come back.")
     return sentences
 

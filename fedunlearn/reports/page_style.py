@@ -24,7 +24,7 @@ p { margin: 0.5rem 0; }
 .good { --tone: var(--good); } .fair { --tone: var(--fair); } .bad { --tone: var(--bad); }
 .answer ul { margin: 0.8rem 0 0; padding-left: 1.2rem; }
 .answer li { margin: 0.25rem 0; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr));
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr));
   gap: 0.8rem; margin: 1rem 0; }
 .tile { background: var(--card); border-radius: 0.4rem; padding: 0.8rem 1rem; }
 .tile { display: flex; flex-direction: column; }

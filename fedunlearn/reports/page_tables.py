@@ -33,7 +33,11 @@ def cost_table(models: Mapping[str, Model]) -> str:
         _row(name, [_cell(shown(number, m.kind), number) for m in measures for number in [value(model, m.key)]])
         for name, model in models.items()
     ]
-    return _table(["Model", *(measure.label for measure in measures)], rows) if measures else ""
+    if not measures:
+        return ""
+    note = '<p class="note">The original\'s row is what training it took in the first place.</p>'
+    table = _table(["Model", *(measure.label for measure in measures)], rows)
+    return table + note if "original" in models else table
 
 
 def class_table(models: Mapping[str, Model]) -> str:

@@ -22,7 +22,7 @@ _CONTROLS = {
     "least": "A control: as unlearning, but with the channels that matter least for the data to be forgotten.",
     "scrub": "A shortcut: only the planted trigger is trained away, with correctly labelled pictures. A "
     "good test finds that the rest is still remembered.",
-    "zero": "A shortcut: the model is kept from giving an answer at all, without forgetting anything.",
+    "zero": "A shortcut: the model is kept from giving one of its answers, without forgetting anything.",
 }
 _CONTROL = "A control: an alternative to compare with."
 _QUESTIONS = {

@@ -6,13 +6,14 @@ not run in the folder that it was started from.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedunlearn.config import settings_from_run_config
-from fedunlearn.errors import SettingsError
+from fedunlearn.errors import ClientError, SettingsError
 from fedunlearn.server import jobs
 from fedunlearn.server.run_folder import RunFolder
 from fedunlearn.server.session import Session
@@ -37,6 +38,18 @@ def main(grid: Grid, context: Context) -> None:
     if folder.settings.model_copy(update=free) != settings.model_copy(update=free):
         raise SettingsError(f"{out} holds a run with other settings; choose another folder.")
     session = Session(folder)
+    await_clients(grid, settings.clients)
     with folder.locked("flwr run"):
         jobs.train(grid, session, settings.rounds)
         jobs.serve_rest(grid, session)
+
+
+def await_clients(grid: Grid, count: int, seconds: float = 60.0) -> None:
+    """Wait until `count` nodes are connected. Raises ClientError when they are not after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while (there := len(list(grid.get_node_ids()))) < count:
+        if time.monotonic() > deadline:
+            raise ClientError(
+                f"{there} of {count} clients are connected after {seconds:g} s; start as many nodes as `clients` says."
+            )
+        time.sleep(0.2)

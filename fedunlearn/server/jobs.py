@@ -104,8 +104,8 @@ def unlearn(
 ) -> list[BranchRow]:
     """Serve requests, one after the other or all at once; None for every open one.
 
-    One that fails does not keep the others waiting; the first failure is raised in the end. A request that is done already can be served again by another method: the result is a branch for comparison,
-    and the served model stays.
+    One that fails does not keep the others waiting; the first failure is raised in the end. A request that is done
+    already can be served again by another method: the result is a branch for comparison, and the served model stays.
 
     Raises:
         RequestError: an unknown or refused request, or none is open.

@@ -105,7 +105,7 @@ def _send(
             continue
         silent.discard(client)
         if reply.has_error():
-            dropped.append((client, str(reply.error.reason)))
+            dropped.append((client, str(reply.error.reason).partition("\n")[0]))
             continue
         answer = read_answer(client, reply)
         ledger[client]["up"] += payload_bytes(reply.content, without=FLAGS)

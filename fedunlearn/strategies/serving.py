@@ -137,7 +137,8 @@ def check_serves(method: Method, job: Job, roster: Roster) -> None:
     if unserved:
         serves = ", ".join(sorted(method.scopes))
         raise RequestError(
-            f"method {method.name!r} does not serve requests of scope {', '.join(sorted(unserved))}; it serves {serves}."
+            f"method {method.name!r} does not serve requests of scope {', '.join(sorted(unserved))}; "
+            f"it serves {serves}."
         )
     if not roster.retaining():
         raise RequestError(

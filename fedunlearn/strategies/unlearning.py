@@ -201,7 +201,7 @@ class UnlearningStrategy(Strategy):
             client = self.roster.client_of(reply.metadata.src_node_id)
             silent.discard(client)
             if reply.has_error():
-                dropped.append((client, str(reply.error.reason)))
+                dropped.append((client, str(reply.error.reason).partition("\n")[0]))
                 continue
             answer = read_answer(client, reply)
             wrong = not_finite(answer)

@@ -25,12 +25,11 @@ COMBINATIONS = [
 
 def some_layers(layout: Layout) -> Layout:
     """The first and the last layers: enough where every layer costs passes of a large network."""
-    return replace(layout, groups=(*layout.groups[:1], *layout.groups[-1:])) if len(layout.groups) > 8 else layout
-
-
-def few_channels(layout: Layout, method: str) -> Layout:
-    """Ablation runs the network once a channel."""
-    return replace(layout, groups=layout.groups[:1]) if method == "ablation" else layout
+    return (
+        replace(layout, groups=(*layout.groups[:1], *layout.groups[-1:]))
+        if len(layout.groups) > 8
+        else layout
+    )
 
 
 def test_all_five_methods_are_registered() -> None:
@@ -44,9 +43,11 @@ def test_all_five_methods_are_registered() -> None:
 
 
 @pytest.mark.parametrize(("method", "name"), COMBINATIONS)
-def test_contract_batching_changes_nothing_and_the_model_is_left_alone(build, loss, method: str, name: str) -> None:
+def test_contract_batching_changes_nothing_and_the_model_is_left_alone(
+    build, loss, method: str, name: str
+) -> None:
     case = build(name)
-    layout = few_channels(some_layers(channel_layout(case.model, case.inputs)), method)
+    layout = some_layers(channel_layout(case.model, case.inputs))
     case.model.train()
     before = digest_state(case.model.state_dict())
     attributes = {module: set(vars(module)) for module in case.model.modules()}
@@ -67,14 +68,15 @@ def test_contract_batching_changes_nothing_and_the_model_is_left_alone(build, lo
     assert case.model.training and all(parameter.grad is None for parameter in case.model.parameters())
     assert {module: set(vars(module)) for module in case.model.modules()} == attributes
     assert not any(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in case.model.modules()
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+        for module in case.model.modules()
     )
 
 
 @pytest.mark.parametrize(("method", "name"), COMBINATIONS)
 def test_a_channel_whose_output_is_zero_scores_exactly_zero(build, loss, method: str, name: str) -> None:
     case = build(name)
-    layout = few_channels(some_layers(channel_layout(case.model, case.inputs)), method)
+    layout = some_layers(channel_layout(case.model, case.inputs))
     state = dict(case.model.named_parameters(remove_duplicate=False))
     with torch.no_grad():
         for group in layout.groups:

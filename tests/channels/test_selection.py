@@ -23,11 +23,15 @@ from fedunlearn.errors import SettingsError
 
 
 def layout_of(**channels: int) -> Layout:
-    groups = tuple(ChannelGroup(layer, n, (f"{layer}.weight",), (), layer, 1) for layer, n in channels.items())
+    groups = tuple(
+        ChannelGroup(layer, n, (f"{layer}.weight",), (), layer, 1) for layer, n in channels.items()
+    )
     return Layout(groups, ("output.weight",), "output")
 
 
-scores = st.lists(st.floats(0, 100, width=32), min_size=5, max_size=5).map(lambda values: torch.tensor(values))
+scores = st.lists(st.floats(0, 100, width=32), min_size=5, max_size=5).map(
+    lambda values: torch.tensor(values)
+)
 
 
 def test_excess_by_hand() -> None:
@@ -38,7 +42,9 @@ def test_excess_by_hand() -> None:
 
 
 @given(scores, scores, st.floats(0.01, 1000))
-def test_excess_does_not_see_scale_and_is_half_the_distance(target: Tensor, reference: Tensor, factor: float) -> None:
+def test_excess_does_not_see_scale_and_is_half_the_distance(
+    target: Tensor, reference: Tensor, factor: float
+) -> None:
     found = excess({"a": target}, {"a": reference})["a"]
     again = excess({"a": target.double() * factor}, {"a": reference})["a"]
     torch.testing.assert_close(found, again, rtol=1e-6, atol=1e-9)
@@ -49,7 +55,9 @@ def test_excess_does_not_see_scale_and_is_half_the_distance(target: Tensor, refe
 
 
 def test_negative_scores_and_layers_without_any_attribution_count_as_zero() -> None:
-    found = excess({"a": torch.tensor([-5.0, 1.0]), "b": torch.zeros(2)}, {"a": torch.ones(2), "b": torch.ones(2)})
+    found = excess(
+        {"a": torch.tensor([-5.0, 1.0]), "b": torch.zeros(2)}, {"a": torch.ones(2), "b": torch.ones(2)}
+    )
     assert found["a"].tolist() == [0.0, 0.5] and found["b"].tolist() == [0.0, 0.0]
 
 
@@ -72,7 +80,9 @@ def test_auto_mask_is_the_smallest_that_covers(target: Tensor, reference: Tensor
 def test_auto_mask_selects_nothing_where_remaining_clients_differ_as_much() -> None:
     target = {"a": torch.tensor([3.0, 1.0]), "b": torch.tensor([3.0, 1.0])}
     reference = {"a": torch.ones(2), "b": torch.ones(2)}
-    assert auto_mask(target, reference, spread={"a": 0.25, "b": 0.24}) == ChannelMask({"b": torch.tensor([0])})
+    assert auto_mask(target, reference, spread={"a": 0.25, "b": 0.24}) == ChannelMask(
+        {"b": torch.tensor([0])}
+    )
     assert auto_mask(target, reference, spread={"a": 0.3}) == ChannelMask({"b": torch.tensor([0])})
     assert auto_mask(target, target).count() == 0
 
@@ -123,7 +133,9 @@ def test_rankings() -> None:
 
     assert order("excess")[0] == 0 and order("ratio") == [0, 2, 1]
     assert order("forget-only") == [1, 0, 2] and order("least") == [1, 2, 0]
-    draws = [rank("random", target, reference, torch.Generator().manual_seed(seed))["a"] for seed in (1, 1, 2)]
+    draws = [
+        rank("random", target, reference, torch.Generator().manual_seed(seed))["a"] for seed in (1, 1, 2)
+    ]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
 
 

@@ -17,7 +17,7 @@ from fedunlearn.errors import ClientError
 from fedunlearn.strategies.content import ARRAYS, CONFIG, FLAGS, METRICS, array_record
 from fedunlearn.tasks.training import evaluate
 
-LAYER, PARAMETER = "conv1", "conv1.weight"
+LAYER, PARAMETER = "convolution1", "convolution1.weight"
 ACTIONS = sorted(
     {"train", "query.requests", "query.acknowledge", "evaluate.audit"}
     | {f"{kind}.{action}" for kind, action in app_module._phase_messages()}
@@ -102,7 +102,7 @@ CONTRABAND: dict[str, tuple[str, Callable[[Site], RecordDict]]] = {
     ),
     "one sample's histogram": (
         f"{METRICS}['forget.all.histogram']",
-        lambda site: metrics(forget__all__total=[1] + [0] * 9, forget__all__histogram=[0] * 7 + [1] + [0] * (BINS - 8)),
+        lambda site: metrics(forget__all__histogram=[0] * 7 + [1] + [0] * (BINS - 8), forget__all__total=[1] + [0] * 9),
     ),
     "one sample's loss": (
         f"{METRICS}['forget.all.loss-sum']",

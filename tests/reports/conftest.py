@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fedunlearn.reports import write_report
+from fedunlearn.reports.write import write_report
 
 CLASSES = [str(digit) for digit in range(10)]
 

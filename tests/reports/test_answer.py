@@ -52,7 +52,7 @@ def test_the_state_follows_from_where_the_model_stands(unlearned: dict[str, Any]
 def test_a_worse_model_is_no_success() -> None:
     said = answer(document_of(entry(0.0, 0.5, test=0.80)))
     assert said.state == "partly"
-    assert said.headline.endswith("but the model got worse.")
+    assert said.headline == "Forgotten, but the model got worse."
 
 
 def test_where_original_and_retrained_agree_nothing_is_shown() -> None:
@@ -116,6 +116,10 @@ def test_a_better_rival_is_named() -> None:
 def test_what_comes_back_is_told() -> None:
     document = {**document_of(entry(0.0, 0.5)), "after": {"5": {"unlearned": entry(0.8, 0.5)}}}
     assert "After 5 further ordinary rounds it came back in part: back-door success." in answer(document).sentences
+    document["after"]["5"]["retrained"] = entry(0.72, 0.5)
+    assert any("had not come back" in line for line in answer(document).sentences)
+    document = {**document_of(entry(0.0, 0.9)), "after": {"5": {"unlearned": entry(0.0, 0.12)}}}
+    assert any("came back in part: untriggered: log-loss." in line for line in answer(document).sentences)
     document["after"]["5"]["unlearned"] = entry(0.01, 0.48)
     assert any("had not come back" in line for line in answer(document).sentences)
 

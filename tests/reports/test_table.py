@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import io
+import subprocess
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -48,3 +50,8 @@ def test_csv_keeps_every_number(document: dict[str, Any]) -> None:
     assert {row["rounds_after"] for row in rows} == {"0", "5"}
     assert csv_rows({}) == []
     assert csv_text({}).startswith("model,rounds_after,test_accuracy")
+
+
+def test_a_table_needs_no_plotting_library() -> None:
+    program = "import sys, fedunlearn.reports.table; sys.exit('matplotlib' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

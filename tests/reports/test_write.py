@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fedunlearn.errors import RunFolderError
-from fedunlearn.reports import write_report
 from fedunlearn.reports.document import clean
+from fedunlearn.reports.write import write_report
 
 FIGURES = {"forgetting", "distance", "accuracy", "attribution", "cost"}
 

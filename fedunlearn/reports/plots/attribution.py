@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -16,6 +17,7 @@ from fedunlearn.reports.plots.style import TEXT, new_figure
 
 MOST_LAYERS = 24
 HIGHEST = 4.0
+STEPS = 32
 SELECTED = "#D55E00"
 
 
@@ -31,13 +33,14 @@ def attribution_map(document: Document) -> Figure | None:
     shown = list(layers.items())[:MOST_LAYERS]
     figure = new_figure(1.25 + 0.84 * len(shown))
     grid = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
+    colours = colormaps["cividis"].resampled(STEPS)
     norm = PowerNorm(0.6, vmin=0.0, vmax=HIGHEST, clip=True)
     image: AxesImage | None = None
     for axes, (name, (forget, reference, selected)) in zip(grid, shown, strict=True):
         order = np.argsort(-(forget - reference), kind="stable")
         strips = np.stack([forget[order], reference[order]])
-        image = axes.imshow(strips, aspect="auto", cmap="cividis", norm=norm, interpolation="nearest")
-        _mark(axes, np.isin(order, selected))
+        image = axes.imshow(strips, aspect="auto", cmap=colours, norm=norm, interpolation="nearest")
+        _mark(axes, np.flatnonzero(np.isin(order, selected)), len(order))
         count = f"{len(selected)} of {len(forget)}"
         axes.set_title(f"{name}: {count} channels selected", loc="left", fontsize=10, color=TEXT, pad=13)
         axes.set_yticks([0, 1], ["forgotten data", "everybody else"], fontsize=9)
@@ -76,17 +79,16 @@ def _multiples(scores: Any) -> np.ndarray:
     return array / mean if mean > 0 else array
 
 
-def _mark(axes: Axes, selected: np.ndarray) -> None:
-    places = np.flatnonzero(selected)
-    size = float(np.clip(340 / max(1, len(selected)), 1.5, 6))
-    axes.plot(
-        places,
-        np.full(len(places), -0.66),
-        marker="v",
-        linestyle="none",
-        color=SELECTED,
-        markersize=size,
-        clip_on=False,
-    )
-    axes.set_xlim(-0.5, len(selected) - 0.5)
+def _mark(axes: Axes, places: np.ndarray, channels: int) -> None:
+    if len(places):  # a line without points, unclipped, would break the layout
+        axes.plot(
+            places,
+            np.full(len(places), -0.66),
+            marker="v",
+            linestyle="none",
+            color=SELECTED,
+            markersize=float(np.clip(340 / channels, 1.5, 6)),
+            clip_on=False,
+        )
+    axes.set_xlim(-0.5, channels - 0.5)
     axes.set_ylim(1.5, -0.5)

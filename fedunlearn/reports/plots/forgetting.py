@@ -24,7 +24,7 @@ def forgetting(document: Document) -> Figure | None:
     if not measures:
         return None
     rows = {key: len(measures) - 1 - place for place, key in enumerate(measures)}
-    figure = new_figure(2.0 + 0.72 * len(rows))
+    figure = new_figure(2.6 + 0.72 * len(rows))
     axes = figure.add_subplot()
     for key, one in measures.items():
         axes.plot([0, 1], [rows[key]] * 2, color=GRID, linewidth=7, solid_capstyle="round", zorder=1)

@@ -39,6 +39,16 @@ def test_channels_that_the_forgotten_data_uses_more_come_first() -> None:
     assert axes.get_title(loc="left") == "conv: 1 of 4 channels selected"
 
 
+def test_a_layer_without_selected_channels_keeps_its_place(recwarn: pytest.WarningsRecorder) -> None:
+    layer = {"forget": [1.0, 2.0], "reference": [2.0, 1.0], "selected": []}
+    figure = attribution_map({"attribution": {"first": layer, "second": {**layer, "selected": [1]}}})
+    assert figure is not None
+    figure.canvas.draw()
+    first, second = figure.axes[0].get_position(), figure.axes[1].get_position()
+    assert first.y0 > second.y1
+    assert not recwarn.list
+
+
 def test_many_layers_are_cut() -> None:
     layer = {"forget": [1.0, 2.0], "reference": [2.0, 1.0], "selected": []}
     figure = attribution_map({"attribution": {f"layer{index}": layer for index in range(40)}})

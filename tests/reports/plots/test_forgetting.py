@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from fedunlearn.reports.plots.forgetting import forgetting
+from fedunlearn.reports.plots.style import png
 
 
 def test_markers_stand_between_original_and_retrained(comparison: dict[str, Any]) -> None:
@@ -23,3 +26,10 @@ def test_nothing_that_can_tell_is_no_picture(comparison: dict[str, Any]) -> None
     same = comparison["models"]["retrained"]
     assert forgetting({"models": {"original": same, "unlearned": same, "retrained": same}}) is None
     assert forgetting({"models": {"original": same}}) is None
+
+
+def test_one_measure_is_enough(recwarn: pytest.WarningsRecorder) -> None:
+    models = {name: {"backdoor_success": share} for name, share in (("original", 0.9), ("retrained", 0.0))}
+    figure = forgetting({"models": {**models, **{name: {"backdoor_success": 0.3} for name in ["unlearned", "abcd"]}}})
+    assert figure is not None and png(figure)
+    assert not recwarn.list

@@ -1,0 +1,99 @@
+"""A federation whose clients have filed one request of every scope, without a ledger."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedunlearn.channels.mask import ChannelMask
+from fedunlearn.clients.app import client_app
+from fedunlearn.clients.filing import file_request
+from fedunlearn.clients.site import Site, site_from_context
+from fedunlearn.config import UnlearnSettings, run_config_of
+from fedunlearn.engines.local import LocalGrid
+from fedunlearn.federation import Federation
+from fedunlearn.server.branches import MAIN, wrapped_strategy
+from fedunlearn.server.session import Session
+from fedunlearn.strategies.method import Method, ModelState, State, methods
+from fedunlearn.strategies.roster import Roster, call_roll
+from fedunlearn.strategies.serving import Job, PhaseReport, serve
+from fedunlearn.strategies.unlearning import UnlearningStrategy
+
+
+@dataclass
+class Witness:
+    """A recorder that remembers what it was told."""
+
+    reports: list[PhaseReport] = field(default_factory=list)
+    after: list[State] = field(default_factory=list)
+
+    def resume(self, state: State) -> tuple[int, State]:
+        return 0, state
+
+    def record(self, before: State, after: State, report: PhaseReport) -> None:
+        self.reports.append(report)
+        self.after.append(after)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A grid of real clients, what the server knows of them, and a job of every scope."""
+
+    session: Session
+    grid: LocalGrid
+    roster: Roster
+    strategy: UnlearningStrategy
+    model: ModelState
+    jobs: dict[str, Job]
+    sites: dict[int, Site]
+
+    def state(self, scope: str, settings: UnlearnSettings, mask: ChannelMask | None = None) -> State:
+        return replace(self.strategy.state_for(self.jobs[scope], self.model, settings), mask=mask)
+
+    def serve(
+        self, scope: str, settings: UnlearnSettings, mask: ChannelMask | None = None, **options: Any
+    ) -> tuple[State, Witness]:
+        method: Method = options.pop("method", None) or methods.get(settings.method)
+        state, witness = self.state(scope, settings, mask), Witness()
+        roster = options.pop("roster", self.roster)
+        return serve(self.grid, roster, method, state, self.jobs[scope], witness, 60.0, **options), witness
+
+
+@pytest.fixture(scope="session")
+def place(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = shutil.copytree(trained_run, tmp_path_factory.mktemp("place") / "run")
+    federation = Federation.open(folder)
+    session = federation._session()
+    run_config = {**run_config_of(federation.settings), "out": str(folder)}
+    sites = {}
+    for client in range(3):
+        from flwr.app import Context, RecordDict
+
+        sites[client] = site_from_context(
+            Context(1, 1, {"partition-id": client}, RecordDict(), dict(run_config))
+        )
+    first = sites[0]
+    some = [p for p in first.holding.training_positions().tolist() if first.holding.samples.labels[p] > 2][:25]
+    filed = {
+        "samples": [file_request(first.folder, first.holding, samples=some)],
+        "classes": [file_request(first.folder, first.holding, classes=[1])],
+        "client": [file_request(sites[1].folder, sites[1].holding)],
+        "class-everywhere": [
+            file_request(sites[c].folder, sites[c].holding, classes=[2], everywhere="class-2") for c in (0, 2)
+        ],
+    }
+    jobs = {
+        scope: Job((requests[0].id,), tuple(one.client for one in requests), frozenset({scope}))  # type: ignore[arg-type]
+        for scope, requests in filed.items()
+    }
+    with LocalGrid(client_app, 3, run_config, timeout=60.0) as grid:
+        roster = call_roll(grid, 60.0)
+        branch = session.ledger.branch(MAIN)
+        assert branch is not None
+        model = session.models.load(branch.head)
+        yield Place(session, grid, roster, wrapped_strategy(session), model, jobs, sites)

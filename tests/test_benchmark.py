@@ -1,0 +1,152 @@
+"""A benchmark from its file to its tables, what is gone on with, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fedunlearn.benchmark as module
+from fedunlearn.benchmark import benchmark, choose_client
+from fedunlearn.config import FederationSettings
+from fedunlearn.data.holding import holding
+from fedunlearn.errors import FedunlearnError, RequestError, SettingsError
+from fedunlearn.progress import Progress
+from fedunlearn.tasks import get_task
+
+EXPERIMENT = """
+name = "tiny"
+question = "Does a tiny one run?"
+seeds = [0]
+
+[federation]
+task = "digits"
+clients = 3
+rounds = 2
+local_epochs = 1
+partition = "iid"
+
+[request]
+client = "largest"
+
+[method]
+rounds = 1
+
+[[cells]]
+name = "client"
+
+[[cells]]
+name = "class"
+request = { client = 1, classes = [3] }
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(EXPERIMENT, encoding="utf-8")
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.slow
+def test_two_cells_run_in_processes_and_only_what_lacks_is_run_again(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, told = tmp_path / "out", list[Progress]()
+    results = benchmark(experiment, out, told.append, processes=2)
+    assert [(cell["cell"], cell["seeds"]) for cell in results["cells"]] == [("client", [0]), ("class", [0])]
+    assert sorted(one.detail for one in told) == ["class-seed0", "client-seed0"]
+    assert [(one.step, one.total) for one in told] == [(1, 2), (2, 2)]
+    made = contents(out / "cells")
+    assert set(made) == {"class-seed0.json", "client-seed0.json"}
+    models = results["cells"][1]["models"]
+    assert list(models) == ["original", "unlearned", "retrained", "fine-tuned", "retrained-same-budget"]
+    assert 0 <= models["unlearned"]["figures"]["forgotten_classes_accuracy"]["mean"] <= 1
+    environment = results["provenance"]["environments"]
+    assert [one["runs"] for one in environment] == [["client seed 0", "class seed 0"]]
+    assert all(len(run["digests"]["unlearned"]) == 64 for run in results["provenance"]["runs"])
+    page = (out / "results.md").read_text()
+    assert page.startswith("# tiny\n\nDoes a tiny one run?\n") and page.count("\n## ") == 3
+
+    # A run that was ended before its document was written is gone on with, and comes to the same.
+    (out / "cells" / "class-seed0.json").unlink()
+    ran = list[str]()
+    do = module.do
+    monkeypatch.setattr(module, "do", lambda run, out: (ran.append(run.name), do(run, out)))
+    again = benchmark(experiment, out, processes=1)
+    assert ran == ["class-seed0"]
+    assert [one["models"] for one in again["cells"]] == [one["models"] for one in results["cells"]]
+    remade = contents(out / "cells")
+    assert remade["client-seed0.json"] == made["client-seed0.json"]
+    documents = [json.loads(one["class-seed0.json"]) for one in (made, remade)]
+    assert documents[0]["models"] == documents[1]["models"]
+
+    # Further models are added to what is there; another federation is not mixed in.
+    experiment.write_text(EXPERIMENT + '\n[controls.zeroed]\nmethod = "zero-output"\n', encoding="utf-8")
+    ran.clear()
+    more = benchmark(experiment, out, processes=1)
+    assert ran == ["client-seed0", "class-seed0"]
+    assert "zeroed" in more["cells"][0]["models"]
+    digests = [one["provenance"]["runs"][0]["digests"]["retrained"] for one in (results, more)]
+    assert digests[0] == digests[1]
+    experiment.write_text(EXPERIMENT.replace("clients = 3", "clients = 4"), encoding="utf-8")
+    with pytest.raises(SettingsError, match="made with another federation"):
+        benchmark(experiment, out, processes=1)
+
+
+def test_one_run_that_fails_does_not_stop_the_others(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def do(run: Any, out: Path) -> None:
+        if run.cell.name == "client":
+            raise RequestError("nobody is left.")
+        (out / "cells" / f"{run.name}.json").write_text("{}")
+
+    monkeypatch.setattr(module, "do", do)
+    with pytest.raises(RequestError, match=r"1 of 2 runs did not work; client-seed0: nobody is left\."):
+        benchmark(experiment, tmp_path / "out", processes=1)
+    assert (tmp_path / "out" / "cells" / "class-seed0.json").is_file()
+
+
+@pytest.mark.slow
+def test_what_fails_in_a_process_is_told_in_one_sentence(experiment: Path, tmp_path: Path) -> None:
+    # Known only where the data is: no class of digits has the number 30.
+    text = EXPERIMENT.replace("classes = [3]", "classes = [30]").replace('client = "largest"', "classes = [31]")
+    experiment.write_text(text, encoding="utf-8")
+    with pytest.raises(FedunlearnError, match="2 of 2 runs did not work; .*-seed0: .*class 3") as caught:
+        benchmark(experiment, tmp_path / "out", processes=2)
+    assert "\n" not in str(caught.value)
+
+
+def test_processes_are_counted_from_one(experiment: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="processes = 0"):
+        benchmark(experiment, tmp_path / "out", processes=0)
+
+
+def test_the_largest_client_has_most_samples() -> None:
+    settings = FederationSettings(task="digits", clients=4, partition="dirichlet:0.5", seed=1)
+    dataset = get_task("digits").dataset(1)
+    sizes = [len(holding(settings, client, dataset)) for client in range(4)]
+    assert sizes[choose_client("largest", settings)] == max(sizes)
+
+
+def test_the_holder_of_half_of_two_classes_holds_them() -> None:
+    settings = FederationSettings(task="digits", clients=4, partition="dirichlet:0.1", seed=1)
+    dataset = get_task("digits").dataset(1)
+    own = holding(settings, choose_client("half-of-two-classes", settings), dataset)
+    total = dataset.train.labels.bincount(minlength=10).tolist()
+    assert sum(count >= total[label] / 2 for label, count in own.classes_held().items()) >= 2
+
+
+def test_a_rule_that_nobody_fits_is_told() -> None:
+    settings = FederationSettings(task="digits", clients=4, partition="iid")
+    with pytest.raises(SettingsError, match="no client fits 'half-of-two-classes' with partition 'iid'"):
+        choose_client("half-of-two-classes", settings)
+    with pytest.raises(SettingsError, match="expected a number, 'largest' or"):
+        choose_client("smallest", settings)

@@ -1,0 +1,397 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from fedunlearn.clients import app as app_module
+from fedunlearn.clients.app import client_app
+from fedunlearn.clients.inbox import Inbox
+from fedunlearn.config import UnlearnSettings
+from fedunlearn.errors import RequestError, RunFolderError, SettingsError
+from fedunlearn.federation import Federation
+from fedunlearn.progress import Progress
+from fedunlearn.server.branches import MAIN
+
+TINY = {"clients": 3, "partition": "iid", "rounds": 2, "local_epochs": 1, "learning_rate": 0.1}
+FINE_TUNE = {"method": "fine-tune", "rounds": 1}
+
+
+def ledger(federation: Federation):
+    return federation._session().ledger
+
+
+def head(federation: Federation) -> str:
+    return ledger(federation).branch(MAIN).head
+
+
+def inbox(federation: Federation, client: int) -> Inbox:
+    return Inbox(federation.folder / "clients" / str(client))
+
+
+Misbehave = Callable[[int, str], None]
+
+
+def misbehave(monkeypatch: pytest.MonkeyPatch, what: Misbehave) -> None:
+    """Every client first calls `what(client, message type)`."""
+    honest = client_app()
+
+    class App(ClientApp):
+        def __call__(self, message: Message, context: Context) -> Message:
+            what(int(context.node_config["partition-id"]), message.metadata.message_type)
+            return honest(message, context)
+
+    monkeypatch.setattr(app_module, "client_app", App)
+
+
+def test_the_whole_path(federation: Federation) -> None:
+    original = head(federation)
+    steps: list[Progress] = []
+    request = federation.request_deletion(client=0, classes=[1, 2])
+    assert (request.state, request.scope, request.clients, request.classes) == ("pending", "classes", (0,), (1, 2))
+    assert federation.requests() == [request]
+    [served] = federation.unlearn(request, rounds=1, on_progress=steps.append)
+    assert (served.requests, served.method, served.rounds) == (request.id, "selective-channels", 1)
+    assert head(federation) == served.digest != original
+    assert federation.requests()[0].state == inbox(federation, 0).get(request.id).state == "done"
+    assert steps and steps[-1].step <= steps[-1].total
+    retrained = federation.retrain()
+    assert retrained.method == "retrain" and retrained.rounds == 2 and head(federation) == served.digest
+    comparison = federation.compare()
+    document = json.loads(json.dumps(comparison.document))
+    assert {"original", "unlearned", "retrained", "fine-tuned", "retrained-same-budget"} == set(document["models"])
+    assert document["models"]["original"]["digest"] == original
+    assert document["models"]["unlearned"]["digest"] == served.digest
+    assert document["models"]["retrained"]["digest"] == retrained.digest
+    for model in document["models"].values():
+        assert 0 <= model["test_accuracy"] <= 1 and len(model["test_accuracy_by_class"]) == 10
+        assert model["forget"]["all"]["count"] == sum(
+            int(n) for n in np.bincount(forgotten_labels(federation, request.id))
+        )
+        assert model["forget"]["triggered"] is None and model["backdoor_success"] is None
+        assert model["cost"]["bytes_up"] > 0
+    assert document["request"] == {
+        "id": request.id,
+        "scope": "classes",
+        "clients": [0],
+        "classes": ["1", "2"],
+        "count": request.count,
+    }
+    assert federation.compare().document["models"]["retrained"]["cost"] == document["models"]["retrained"]["cost"]
+
+
+def forgotten_labels(federation: Federation, id: str) -> np.ndarray:
+    own = federation._holding(0)
+    positions = np.setdiff1d(inbox(federation, 0).get(id).positions, own.held_out)
+    return own.samples.labels.numpy()[positions]
+
+
+def test_the_same_seed_gives_the_same_federation(federation: Federation, tmp_path: Path) -> None:
+    again = Federation.simulate("digits", out=tmp_path / "again", **TINY)
+    assert again.train().digest == head(federation)
+    digests = []
+    for one in (federation, again):
+        one.request_deletion(client=0)
+        digests.append(one.unlearn(rounds=1)[0].digest)
+    assert digests[0] == digests[1]
+    other = Federation.simulate("digits", out=tmp_path / "other", seed=1, **TINY)
+    assert other.train().digest != head(federation)
+
+
+def test_training_that_is_finished_is_not_done_again(federation: Federation) -> None:
+    before = ledger(federation).rounds(MAIN)
+    assert federation.train().digest == before[-1].digest_after
+    assert ledger(federation).rounds(MAIN) == before
+    assert federation.train(3).rounds == 3
+
+
+def test_a_folder_is_gone_on_with_or_refused(federation: Federation) -> None:
+    same = {**TINY, "rounds": 5, "engine": "ray"}
+    assert Federation.simulate("digits", out=federation.folder, **same).settings.rounds == 5
+    with pytest.raises(RunFolderError, match="other settings"):
+        Federation.simulate("digits", out=federation.folder, **{**TINY, "seed": 4})
+
+
+def test_every_scope_is_served(federation: Federation) -> None:
+    samples = federation._holding(2).training_positions()[:25].tolist()
+    asked = [
+        federation.request_deletion(client=2, samples=samples),
+        federation.request_deletion(client=0, classes=[3]),
+        federation.request_deletion(classes=[4]),
+        federation.request_deletion(client=1),
+    ]
+    assert [one.scope for one in asked] == ["samples", "classes", "class-everywhere", "client"]
+    assert asked[2].clients == (0, 1, 2)
+    served = federation.unlearn(**FINE_TUNE)
+    assert [one.requests for one in served] == [one.id for one in federation.requests()]
+    assert {one.state for one in federation.requests()} == {"done"}
+    assert head(federation) == served[-1].digest
+    # One after the other: each starts from the model that the one before has left.
+    bases = [ledger(federation).branch(one.branch).settings["base"] for one in served]
+    assert bases[1:] == [one.digest for one in served[:-1]]
+    for client in range(3):
+        assert {one.state for one in inbox(federation, client).all()} == {"done"}
+
+
+def test_several_are_served_together(federation: Federation) -> None:
+    asked = [federation.request_deletion(client=0), federation.request_deletion(client=2, classes=[5])]
+    [served] = federation.unlearn(together=True, ratio=0.5, rounds=1)
+    assert served.requests == "+".join(sorted(one.id for one in asked))
+    assert {one.state for one in federation.requests()} == {"done"}
+    document = federation.compare(retrain=False).document
+    assert document["request"]["clients"] == [0, 2]
+    assert document["models"]["unlearned"]["digest"] == head(federation) == served.digest
+
+
+def test_a_request_that_is_done_is_served_again_only_for_comparison(federation: Federation) -> None:
+    request = federation.request_deletion(client=0)
+    [first] = federation.unlearn(request, **FINE_TUNE)
+    [same] = federation.unlearn(request, **FINE_TUNE)
+    assert same == first
+    [other] = federation.unlearn(request, method="retrain", rounds=1)
+    assert other.digest != first.digest
+    assert head(federation) == first.digest
+    with pytest.raises(RequestError, match="no open request"):
+        federation.unlearn()
+
+
+def test_a_request_filed_while_training_runs_is_served_between_two_rounds(tmp_path: Path) -> None:
+    federation = Federation.simulate("digits", out=tmp_path / "run", **{**TINY, "rounds": 3})
+
+    def file(progress: Progress) -> None:
+        if (progress.phase, progress.step) == ("train", 1):
+            federation.request_deletion(client=1, classes=[6])
+
+    federation.train(on_progress=file)
+    [row] = ledger(federation).requests()
+    rounds = ledger(federation).rounds(MAIN)
+    assert (row.state, row.arrived_round) == ("done", 1)
+    assert inbox(federation, 1).get(row.id).state == "done"
+    [branch] = ledger(federation).branches(row.id)
+    assert branch.settings["base"] == rounds[0].digest_after
+    assert rounds[1].digest_before == branch.head
+    assert [one.number for one in rounds] == [1, 2, 3]
+    assert rounds[2].digest_before == rounds[1].digest_after
+
+
+def test_a_request_that_fails_does_not_end_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = Federation.simulate("digits", out=tmp_path / "run", **{**TINY, "rounds": 3})
+
+    def file(progress: Progress) -> None:
+        if (progress.phase, progress.step) == ("train", 1):
+            federation.request_deletion(client=1, classes=[6])
+
+    def fail(client: int, kind: str) -> None:
+        if kind in ("query.reference", "train.recover"):
+            raise ValueError("no")
+
+    misbehave(monkeypatch, fail)
+    assert federation.train(on_progress=file).rounds == 3
+    [request] = federation.requests()
+    assert request.state == "failed" and "nobody answered" in request.reason
+    monkeypatch.undo()
+    federation.unlearn(**FINE_TUNE)
+    assert federation.requests()[0].state == "done"
+
+
+def test_one_that_fails_does_not_keep_the_others_waiting(federation: Federation) -> None:
+    first = federation.request_deletion(client=0, classes=[1])
+    with pytest.raises(SettingsError, match="units 0 to 9"):
+        federation.unlearn(method="zero-output-unit", rounds=1, unit=99)
+    assert federation.requests()[0].state == "failed"
+    second = federation.request_deletion(client=1, classes=[1])
+    federation.unlearn(second, **FINE_TUNE)
+    between = head(federation)
+    [served] = federation.unlearn(first, **FINE_TUNE)
+    # What is served now has forgotten both.
+    assert ledger(federation).branch(served.branch).settings["base"] == between
+    assert head(federation) == served.digest
+    assert [one.state for one in federation.requests()] == ["done", "done"]
+
+
+def test_a_target_that_is_gone_is_retrained_away_and_the_ledger_says_so(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = federation.request_deletion(client=0)
+
+    def gone(client: int, kind: str) -> None:
+        if client == 0 and kind == "query.attribute":
+            raise SystemExit(1)
+
+    misbehave(monkeypatch, gone)
+    [served] = federation.unlearn(request)
+    assert (served.method, served.rounds) == ("retrain", TINY["rounds"])
+    [event] = ledger(federation).events("target-gone")
+    assert event.request_id == request.id and "client 0" in event.detail["why"]
+    assert federation.requests()[0].state == "done" and head(federation) == served.digest
+    assert 0 not in ledger(federation).rounds(served.branch)[0].participants
+
+
+@pytest.mark.parametrize("trouble", ["raises", "hangs", "exits"])
+def test_a_client_in_trouble_is_left_out_of_the_round_and_the_ledger_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    import time
+
+    def fail(client: int, kind: str) -> None:
+        if client == 1 and kind == "train":
+            if trouble == "hangs":
+                time.sleep(8)
+            raise ValueError("disk on fire") if trouble == "raises" else SystemExit(3)
+
+    misbehave(monkeypatch, fail)
+    federation = Federation.simulate("digits", out=tmp_path / "run", timeout=4.0, **{**TINY, "rounds": 1})
+    assert federation.train().rounds == 1
+    [row] = ledger(federation).rounds(MAIN)
+    assert row.participants == (0, 2)
+    [(client, sentence)] = row.dropped
+    expected = {"raises": "raised ValueError", "hangs": "did not answer within 4 s", "exits": "exit status 3"}
+    assert client == 1 and expected[trouble] in sentence
+    [event] = ledger(federation).events("client-dropped")
+    assert event.detail == {"branch": MAIN, "client": 1, "why": sentence}
+
+
+def test_a_client_that_sends_nan_is_dropped_and_the_round_goes_on(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fedunlearn.clients import handlers
+
+    honest = handlers.train_locally
+
+    def poisoned(task, model, samples, *arguments, **options):
+        result = honest(task, model, samples, *arguments, **options)
+        if len(samples) == len(federation._holding(2).training_positions()):
+            model.output.bias.data[0] = float("nan")
+        return result
+
+    sizes = [len(federation._holding(client).training_positions()) for client in range(3)]
+    poisoned_clients = [client for client in range(3) if sizes[client] == sizes[2]]
+    monkeypatch.setattr(handlers, "train_locally", poisoned)
+    if len(poisoned_clients) == 3:
+        federation.request_deletion(client=2, classes=[0])
+        pytest.fail("the clients cannot be told apart")
+    federation.train(3)
+    row = ledger(federation).last_round(MAIN)
+    assert [client for client, _ in row.dropped] == poisoned_clients
+    assert "'output.bias', which holds a number that is not finite" in row.dropped[0][1]
+    assert federation._session().models.load(row.digest_after)["output.bias"].isfinite().all()
+
+
+def test_a_forged_signature_is_refused_and_the_client_hears_it(federation: Federation) -> None:
+    before = head(federation)
+    request = federation.request_deletion(client=1, classes=[2])
+    (federation.folder / "clients" / "1" / "key.pem").unlink()  # another key is made at next use
+    with pytest.raises(RequestError, match="no open request"):
+        federation.unlearn()
+    [refused] = federation.requests()
+    assert (refused.id, refused.state) == (request.id, "refused") and "key" in refused.reason
+    assert inbox(federation, 1).get(request.id).state == "refused"
+    assert head(federation) == before
+    with pytest.raises(RequestError, match="was refused"):
+        federation.unlearn(request.id)
+    # The others are not held up by it.
+    other = federation.request_deletion(client=0, classes=[2])
+    assert federation.unlearn(**FINE_TUNE)[0].requests == other.id
+
+
+def test_a_target_that_heard_before_the_crash_does_not_hold_up_the_others(federation: Federation) -> None:
+    """Killed between two acknowledgements: one target announces the request no more, the other still does."""
+    request = federation.request_deletion(classes=[7])
+    from fedunlearn.server import jobs
+    from fedunlearn.server.life_cycle import take_in
+    from fedunlearn.strategies.roster import call_roll
+
+    federation._run(
+        lambda grid, session: take_in(session.ledger, call_roll(grid, 60.0), 2), "test", None
+    )
+    ledger(federation).set_request_state(request.id, "running")
+    inbox(federation, 0).acknowledge(request.id, "running")
+    assert jobs.OPEN
+    [served] = federation.unlearn(**FINE_TUNE)
+    assert served.requests == request.id
+    assert {inbox(federation, client).get(request.id).state for client in range(3)} == {"done"}
+
+
+def test_whoever_missed_the_end_of_a_request_hears_it_later(federation: Federation) -> None:
+    request = federation.request_deletion(client=0, classes=[1])
+    federation.unlearn(**FINE_TUNE)
+    path = inbox(federation, 0)._path(request.id)
+    path.write_text(path.read_text().replace('"done"', '"pending"'))
+    branches = ledger(federation).branches()
+    federation.train(3)
+    assert inbox(federation, 0).get(request.id).state == "done"
+    assert ledger(federation).branches() == branches
+
+
+def test_a_class_everywhere_of_which_one_holder_has_left(federation: Federation) -> None:
+    federation.request_deletion(client=0)
+    federation.request_deletion(client=1, classes=[3])
+    request = federation.request_deletion(classes=[3])
+    assert request.clients == (2,)
+    assert federation.request_deletion(classes=[3]) == request
+    federation.unlearn(**FINE_TUNE)
+    with pytest.raises(RequestError, match="already asked"):
+        federation.request_deletion(client=2, samples=[int(inbox(federation, 2).get(request.id).positions[0])])
+
+
+def test_the_classes_of_a_request_are_those_of_all_its_targets(tmp_path: Path) -> None:
+    settings = {**TINY, "partition": "pathological:5", "rounds": 1}
+    federation = Federation.simulate("digits", out=tmp_path / "run", **settings)
+    held = [set(federation._holding(client).classes_held()) for client in range(3)]
+    one = next(iter(held[0] - held[1] or held[0] - held[2]))
+    two = next(iter((held[1] | held[2]) - held[0]))
+    federation.train()
+    request = federation.request_deletion(classes=[one, two])
+    assert request.classes == tuple(sorted((one, two)))
+    assert federation.requests()[0].classes == request.classes
+    federation.unlearn(**FINE_TUNE)
+    [row] = ledger(federation).requests()
+    assert (row.classes, row.count) == (request.classes, request.count)
+    assert set(row.targets) == set(request.clients)
+
+
+def test_the_report_is_a_page(federation: Federation) -> None:
+    federation.request_deletion(client=0, classes=[1])
+    federation.unlearn(**FINE_TUNE)
+    page = federation.report()
+    assert page.is_file() and "<html" in page.read_text()[:500]
+
+
+def test_controls_stand_in_the_table(federation: Federation) -> None:
+    federation.request_deletion(client=0, classes=[1])
+    federation.unlearn(**FINE_TUNE)
+    controls = {"zeroed": UnlearnSettings(method="zero-output-unit", rounds=1, options={"unit": 1})}
+    document = federation.compare(retrain=False, rounds_after=1, controls=controls).document
+    assert document["models"]["zeroed"]["test_accuracy_by_class"]["1"] == 0.0
+    assert "retrained" not in document["models"]
+    assert document["after"]["rounds"] == 1 and set(document["after"]["models"]) == {"unlearned", "fine-tuned"}
+
+
+def test_a_plant_that_did_not_take_makes_the_experiment_void(tmp_path: Path) -> None:
+    backdoor = "client=0,share=0.3,target=0,size=2,margin=0"
+    federation = Federation.simulate("digits", out=tmp_path / "run", backdoor=backdoor, **{**TINY, "rounds": 1})
+    federation.train()
+    federation.request_deletion(client=0)
+    federation.unlearn(**FINE_TUNE)
+    document = federation.compare(retrain=False).document
+    assert document["models"]["original"]["backdoor_success"] < 0.8
+    assert "this experiment is void" in document["void"]
+    parts = document["models"]["original"]["forget"]
+    assert parts["all"]["count"] == parts["triggered"]["count"] + parts["untriggered"]["count"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_ray_gives_the_same_digests_as_local(federation: Federation, tmp_path: Path) -> None:
+    on_ray = Federation.simulate("digits", out=tmp_path / "ray", engine="ray", **TINY)
+    assert on_ray.train().digest == head(federation)
+    for one in (federation, on_ray):
+        one.request_deletion(client=0, classes=[1, 2])
+    assert on_ray.unlearn(rounds=1)[0].digest == federation.unlearn(rounds=1)[0].digest
