@@ -71,17 +71,24 @@ def do(run: Run, out: Path) -> None:
 
     Whatever its run folder holds already of this is gone on with.
     """
+    from fedunlearn.data.holding import holding
     from fedunlearn.federation import Federation
     from fedunlearn.pooled_audit import mostly_held_classes
     from fedunlearn.reports.provenance import environment
     from fedunlearn.server.run_folder import RunFolder
     from fedunlearn.server.session import Session
+    from fedunlearn.tasks import get_task
 
     made_in = environment()
     request = run.request()
     client = request.client
     if isinstance(client, str):
         client = choose_client(client, run.federation(0).model_copy(update={"backdoor": None, "canaries": None}))
+    if client is not None:
+        # A request that cannot be filed is found here, and not after hours of training.
+        settings = run.federation(client)
+        own = holding(settings, client, get_task(settings.task).dataset(settings.seed))
+        own.select(classes=request.classes, samples=request.samples)
     federation = Federation.simulate(out=out / "runs" / run.name, **run.federation(client).model_dump())
     federation.train()
     filed = federation.request_deletion(client=client, classes=request.classes, samples=request.samples)

@@ -10,7 +10,7 @@ from fedunlearn.demo import SETTINGS, demo
 from fedunlearn.errors import RunFolderError, SettingsError
 from fedunlearn.progress import Progress
 
-SMALL = {"task": "digits", "clients": 3, "rounds": 2, "local_epochs": 1}
+SMALL = {"task": "digits", "clients": 3, "rounds": 1, "local_epochs": 1}
 
 
 @pytest.mark.slow

@@ -170,13 +170,15 @@ def test_a_request_filed_while_training_runs_is_served_between_two_rounds(tmp_pa
     federation.train(on_progress=file)
     [row] = ledger(federation).requests()
     rounds = ledger(federation).rounds(MAIN)
-    assert (row.state, row.arrived_round) == ("done", 1)
+    # The flag of its next reply tells of it, so that nobody has to be asked in vain.
+    assert (row.state, row.arrived_round) == ("done", 2)
     assert inbox(federation, 1).get(row.id).state == "done"
     [branch] = ledger(federation).branches(row.id)
-    assert branch.settings["base"] == rounds[0].digest_after
-    assert rounds[1].digest_before == branch.head
+    assert branch.settings["base"] == rounds[1].digest_after
+    assert rounds[2].digest_before == branch.head
     assert [one.number for one in rounds] == [1, 2, 3]
-    assert rounds[2].digest_before == rounds[1].digest_after
+    # Its samples are out from the moment of filing, not from that of serving.
+    assert rounds[1].digest_before == rounds[0].digest_after
 
 
 def test_a_request_that_fails_does_not_end_the_training(
@@ -324,10 +326,10 @@ def test_whoever_missed_the_end_of_a_request_hears_it_later(federation: Federati
     federation.unlearn(**FINE_TUNE)
     path = inbox(federation, 0)._path(request.id)
     path.write_text(path.read_text().replace('"done"', '"pending"'))
-    branches = ledger(federation).branches()
+    branches = ledger(federation).branches(request.id)
     federation.train(3)
     assert inbox(federation, 0).get(request.id).state == "done"
-    assert ledger(federation).branches() == branches
+    assert ledger(federation).branches(request.id) == branches
 
 
 def test_a_class_everywhere_of_which_one_holder_has_left(federation: Federation) -> None:
@@ -375,16 +377,17 @@ def test_controls_stand_in_the_table(federation: Federation) -> None:
 
 
 def test_a_plant_that_did_not_take_makes_the_experiment_void(tmp_path: Path) -> None:
-    backdoor = "client=0,share=0.3,target=0,size=2,margin=0"
-    federation = Federation.simulate("digits", out=tmp_path / "run", backdoor=backdoor, **{**TINY, "rounds": 1})
+    planted = {**TINY, "rounds": 1, "canaries": "client=0,count=40"}
+    federation = Federation.simulate("digits", out=tmp_path / "run", **planted)
     federation.train()
     federation.request_deletion(client=0)
     federation.unlearn(**FINE_TUNE)
     document = federation.compare(retrain=False).document
-    assert document["models"]["original"]["backdoor_success"] < 0.8
+    assert document["models"]["original"]["canary_exposure"] < 0.8
     assert "this experiment is void" in document["void"]
     parts = document["models"]["original"]["forget"]
-    assert parts["all"]["count"] == parts["triggered"]["count"] + parts["untriggered"]["count"]
+    assert parts["all"]["count"] == parts["canaries"]["count"] + parts["untriggered"]["count"]
+    assert parts["canaries"]["count"] == 40
 
 
 @pytest.mark.slow

@@ -38,9 +38,7 @@ class Explained(nn.Module):
     not have the samples first.
     """
 
-    def __init__(
-        self, model: nn.Module, loss: PerSampleLoss, layout: Layout, inputs: Tensor, labels: Tensor
-    ) -> None:
+    def __init__(self, model: nn.Module, loss: PerSampleLoss, layout: Layout, inputs: Tensor, labels: Tensor) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
@@ -144,9 +142,7 @@ def intercepted(
     try:
         for group in groups:
 
-            def hook(
-                _module: nn.Module, _inputs: object, output: Tensor, group: ChannelGroup = group
-            ) -> Tensor:
+            def hook(_module: nn.Module, _inputs: object, output: Tensor, group: ChannelGroup = group) -> Tensor:
                 return replace(group, output)
 
             handles.append(model.get_submodule(group.observed).register_forward_hook(hook))

@@ -98,9 +98,7 @@ def channel_layout(model: nn.Module, example: Tensor) -> Layout:
     attention = _inside_attention(model)
     ran = [module for module in execution.calls if module not in attention]
     if not ran:
-        raise NoChannels(
-            f"{type(model).__name__} ran no convolution or linear layer: channels need two at least."
-        )
+        raise NoChannels(f"{type(model).__name__} ran no convolution or linear layer: channels need two at least.")
     output_layer = ran[-1]
     aliases = _aliases(model)
     output = _names_of(output_layer, aliases)

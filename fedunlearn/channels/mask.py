@@ -88,18 +88,14 @@ class ChannelMask:
         for layer, channels in self.selected.items():
             if layer not in channels_of:
                 known = ", ".join(channels_of)
-                raise SettingsError(
-                    f"the mask names layer {layer}, which has no channels here: layers are {known}."
-                )
+                raise SettingsError(f"the mask names layer {layer}, which has no channels here: layers are {known}.")
             if channels.numel() and int(channels[-1]) >= channels_of[layer]:
                 raise SettingsError(
                     f"the mask selects channel {int(channels[-1])} of layer {layer}, which has"
                     f" {channels_of[layer]} channels: use a mask made for this network."
                 )
 
-    def cut_back(
-        self, scores: Mapping[str, Tensor], ratio: float | Mapping[str, float], layout: Layout
-    ) -> ChannelMask:
+    def cut_back(self, scores: Mapping[str, Tensor], ratio: float | Mapping[str, float], layout: Layout) -> ChannelMask:
         """Keep at most ceil(ratio x channels) selected channels in each layer: those of the highest scores.
 
         `scores` maps a layer to a score for every channel (see `votes` when only masks are known); equal
@@ -147,9 +143,7 @@ class ChannelMask:
         return Portion(rows)
 
     def _canonical(self) -> list[tuple[str, list[int]]]:
-        return sorted(
-            (layer, channels.tolist()) for layer, channels in self.selected.items() if channels.numel()
-        )
+        return sorted((layer, channels.tolist()) for layer, channels in self.selected.items() if channels.numel())
 
 
 def votes(masks: Sequence[ChannelMask], layout: Layout) -> dict[str, Tensor]:
@@ -172,8 +166,6 @@ def channel_quota(ratio: float | Mapping[str, float], layer: str, channels: int)
     """
     share = ratio.get(layer, 0.0) if isinstance(ratio, Mapping) else ratio
     if not 0.0 <= share <= 1.0:
-        raise SettingsError(
-            f"the ratio of layer {layer} is {share}: give a share of its channels between 0 and 1."
-        )
+        raise SettingsError(f"the ratio of layer {layer} is {share}: give a share of its channels between 0 and 1.")
     # 0.1 x 30 is a little more than 3 in binary and must not become 4.
     return math.ceil(share * channels - 1e-9)

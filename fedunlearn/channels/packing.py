@@ -123,13 +123,9 @@ def digest_state(state: Mapping[str, Tensor | np.ndarray]) -> str:
 def check_indices(indices: Tensor, what: str) -> None:
     """Refuse indices that are not a sorted, distinct, non-negative int64 vector (SettingsError)."""
     if indices.dtype != torch.int64 or indices.dim() != 1:
-        raise SettingsError(
-            f"{what} are {_dtype_name(indices)} of shape {tuple(indices.shape)}: give an int64 vector."
-        )
+        raise SettingsError(f"{what} are {_dtype_name(indices)} of shape {tuple(indices.shape)}: give an int64 vector.")
     if indices.numel() and (int(indices[0]) < 0 or bool((indices[1:] <= indices[:-1]).any())):
-        raise SettingsError(
-            f"{what} are not sorted, distinct and non-negative: sort them and drop duplicates."
-        )
+        raise SettingsError(f"{what} are not sorted, distinct and non-negative: sort them and drop duplicates.")
 
 
 def _check_portion(state: State, portion: Portion) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -38,20 +39,15 @@ def excess(target: Attribution, reference: Attribution) -> dict[str, Tensor]:
     return {layer: difference.clamp(min=0) for layer, difference in _difference(target, reference).items()}
 
 
-def auto_mask(
-    target: Attribution,
-    reference: Attribution,
-    coverage: float = 0.95,
-    spread: Mapping[str, float] | None = None,
-) -> ChannelMask:
-    """The fewest channels of each layer that cover a share of its excess: a ratio read off the attribution.
+def auto_mask(target: Attribution, reference: Attribution, coverage: float = 0.95) -> ChannelMask:
+    """The fewest channels of each layer that cover a share of the layer's excess: the ratio read off the attribution.
 
     Args:
         target: attribution of the forget set, by layer.
         reference: the remaining clients' average attribution.
         coverage: share of each layer's excess to cover, above 0 up to 1.
-        spread: total excess by layer that remaining clients show against each other (see `excess_spread`); a
-            layer whose excess is no more than that selects nothing. None and an absent layer mean 0.
+
+    A layer without excess selects nothing.
 
     Raises:
         SettingsError: coverage outside its range, or attributions of different networks.
@@ -60,16 +56,15 @@ def auto_mask(
         raise SettingsError(f"a coverage of {coverage} is out of range: give a share above 0 and up to 1.")
     selected = {}
     for layer, scores in excess(target, reference).items():
-        total = float(scores.sum())
-        threshold = spread.get(layer, 0.0) if spread is not None else 0.0
-        selected[layer] = _covering(scores, coverage) if total > threshold else scores.new_zeros(0).long()
+        found = float(scores.sum()) > 0
+        selected[layer] = _covering(scores, coverage) if found else scores.new_zeros(0).long()
     return ChannelMask(selected)
 
 
-def excess_spread(attributions: Sequence[Attribution], counts: Sequence[int]) -> dict[str, float]:
-    """By layer, the mean total excess of a client against the average of the others; 0 for fewer than two.
+def excess_totals(attributions: Sequence[Attribution], counts: Sequence[int]) -> list[float]:
+    """For each client, its excess over the average of the others: mean over layers of each layer's total, 0..1.
 
-    `counts` are the clients' numbers of samples: the weights of that average.
+    `counts` are the clients' numbers of samples: the weights of that average. Fewer than 2 clients give zeros.
 
     Raises SettingsError if there is not one positive count a client.
     """
@@ -78,16 +73,23 @@ def excess_spread(attributions: Sequence[Attribution], counts: Sequence[int]) ->
             f"{len(attributions)} attributions came with counts {list(counts)}: give each one of at least 1."
         )
     if len(attributions) < 2:
-        return {layer: 0.0 for attribution in attributions for layer in attribution}
-    totals = dict.fromkeys(attributions[0], 0.0)
+        return [0.0] * len(attributions)
+    totals = []
     for left_out, attribution in enumerate(attributions):
         others = [index for index in range(len(attributions)) if index != left_out]
-        reference = weighted_mean(
-            [attributions[index] for index in others], [counts[index] for index in others]
-        )
-        for layer, scores in excess(attribution, reference).items():
-            totals[layer] += float(scores.sum()) / len(attributions)
+        reference = weighted_mean([attributions[index] for index in others], [counts[index] for index in others])
+        totals.append(total_excess(attribution, reference))
     return totals
+
+
+def total_excess(target: Attribution, reference: Attribution) -> float:
+    """Mean over the layers of the summed excess of each: how much of the target's attribution is its own, 0..1."""
+    return fmean(float(scores.sum()) for scores in excess(target, reference).values())
+
+
+def mass(attribution: Attribution) -> float:
+    """Mean over the layers of the summed scores: how strongly a sample's answer hangs on the channels at all."""
+    return fmean(float(scores.double().clamp(min=0).sum()) for scores in attribution.values())
 
 
 def weighted_mean(attributions: Sequence[Attribution], counts: Sequence[int]) -> dict[str, Tensor]:
@@ -115,9 +117,7 @@ def top_ratio(scores: Attribution, ratio: float | Mapping[str, float], layout: L
         layers = [group.layer for group in layout.groups]
         for layer in ratio:
             if layer not in layers:
-                raise SettingsError(
-                    f"there is no layer {layer} to select {ratio[layer]} of: use {', '.join(layers)}."
-                )
+                raise SettingsError(f"there is no layer {layer} to select {ratio[layer]} of: use {', '.join(layers)}.")
     return ChannelMask.full(layout).cut_back(scores, ratio, layout)
 
 
@@ -134,12 +134,9 @@ def rank(
     """
     if ranking == "random":
         if generator is None:
-            raise SettingsError(
-                "a random ranking needs a torch.Generator: pass one with the seed of the experiment."
-            )
+            raise SettingsError("a random ranking needs a torch.Generator: pass one with the seed of the experiment.")
         return {
-            layer: torch.rand(len(scores), generator=generator, dtype=torch.float64)
-            for layer, scores in target.items()
+            layer: torch.rand(len(scores), generator=generator, dtype=torch.float64) for layer, scores in target.items()
         }
     if ranking not in _RANKINGS:
         known = ", ".join(sorted([*_RANKINGS, "random"]))
@@ -174,10 +171,7 @@ def _covering(scores: Tensor, coverage: float) -> Tensor:
 
 def _ratio(target: Attribution, reference: Attribution) -> dict[str, Tensor]:
     of_reference = normalised(reference)
-    return {
-        layer: shares / (of_reference[layer] + _NEGLIGIBLE_SHARE)
-        for layer, shares in normalised(target).items()
-    }
+    return {layer: shares / (of_reference[layer] + _NEGLIGIBLE_SHARE) for layer, shares in normalised(target).items()}
 
 
 def _forget_only(target: Attribution, _reference: Attribution) -> dict[str, Tensor]:
@@ -189,7 +183,8 @@ def _least(target: Attribution, reference: Attribution) -> dict[str, Tensor]:
 
 
 _RANKINGS: dict[str, Callable[[Attribution, Attribution], dict[str, Tensor]]] = {
-    "excess": excess,
+    # Not cut off at 0: a large ratio reaches channels that the target uses less than the others do.
+    "excess": _difference,
     "ratio": _ratio,
     "forget-only": _forget_only,
     "least": _least,

@@ -21,7 +21,7 @@ from fedunlearn.server.branches import (
 )
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.ledger_tables import BranchRow, RequestRow, RoundRow
-from fedunlearn.server.life_cycle import OPEN, acknowledge, receive
+from fedunlearn.server.life_cycle import OPEN, acknowledge, receive, register_keys
 from fedunlearn.server.session import Session
 from fedunlearn.strategies.content import array_record, numpy_arrays
 from fedunlearn.strategies.inner import optimizer_state, restore_optimizer_state
@@ -58,6 +58,8 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
     def record(finished: int, arrays: ArrayRecord) -> MetricRecord | None:
         if finished == 0:
             return None
+        if finished == 1:
+            register_keys(ledger, strategy.roster)
         before = served_digest(session)
         model = {name: torch.from_numpy(array.copy()) for name, array in numpy_arrays(arrays).items()}
         examiner = Examiner(session, grid, strategy.roster, model)

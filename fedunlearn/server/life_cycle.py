@@ -58,7 +58,7 @@ def receive(grid: Grid, ledger: Ledger, roster: Roster, finished_rounds: int, ti
 
 def take_in(ledger: Ledger, roster: Roster, finished_rounds: int) -> list[RequestRow]:
     """Record what the roster announces; forged requests are refused, known ones returned as they stand."""
-    foreign = _foreign_keys(ledger, roster)
+    foreign = register_keys(ledger, roster)
     known = {row.id: row for row in ledger.requests()}
     rows = []
     for id, announcements in _by_id(roster.announced).items():
@@ -83,8 +83,12 @@ def take_in(ledger: Ledger, roster: Roster, finished_rounds: int) -> list[Reques
     return rows
 
 
-def _foreign_keys(ledger: Ledger, roster: Roster) -> dict[int, RequestError]:
-    """Clients that come with another key than the one they registered, and what is to be said of it."""
+def register_keys(ledger: Ledger, roster: Roster) -> dict[int, RequestError]:
+    """Remember the key of every client that is there for the first time.
+
+    Returns:
+        Clients that come with another key than the one they registered, and what is to be said of it.
+    """
     foreign = {}
     for member in roster.members.values():
         try:

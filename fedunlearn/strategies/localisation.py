@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,17 +12,25 @@ import torch
 from fedunlearn.channels.attribution import attribute, attribution_methods
 from fedunlearn.channels.layout import Layout
 from fedunlearn.channels.mask import ChannelMask, votes
-from fedunlearn.channels.selection import auto_mask, excess_spread, rank, top_ratio
+from fedunlearn.channels.selection import auto_mask, excess_totals, mass, rank, top_ratio, total_excess
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import SettingsError
 from fedunlearn.strategies.aggregation import weighted_mean
 from fedunlearn.strategies.method import ClientReply, Down, Phase, Reply, State, Work
 
-REFERENCE, SPREAD = "reference:", "spread:"
-MOST_SAMPLES = 1000
-"""A client attributes at most this many of its retained samples: the mean settles long before."""
+Scores = dict[str, torch.Tensor]
+
+REFERENCE, SPREAD, MASSES = "reference:", "spread", "masses"
+MOST_SAMPLES = 512
+"""A client attributes at most this many samples: the mean settles long before."""
 RANKINGS = ("excess", "ratio", "forget-only", "random", "least")
+
+DEVIATIONS = 1.5
+"""An excess is the target's own when it is this many deviations above what remaining clients show each other."""
+HEAVY, DIFFUSE_RATIO = 3.0, 0.8
+"""Samples learned by heart against the rest hang on the channels this many times as strongly as ordinary ones, and
+on nearly all channels: no few of them can be singled out."""
 
 
 def attribution_of(work: Work, samples: Samples) -> dict[str, torch.Tensor]:
@@ -41,56 +49,72 @@ def attribution_of(work: Work, samples: Samples) -> dict[str, torch.Tensor]:
 def make_reference(work: Work) -> Reply:
     """A remaining client's half: its mean attribution over (a seeded sample of) its retained data."""
     started = time.monotonic()
-    samples = work.retain
-    if len(samples) > MOST_SAMPLES:
-        samples = samples.take(torch.randperm(len(samples), generator=work.generator)[:MOST_SAMPLES])
+    samples = _some(work.retain, work.generator)
     scores = {layer: score.numpy() for layer, score in attribution_of(work, samples).items()}
     return Reply(scores, {"num-examples": len(samples), "seconds": time.monotonic() - started})
 
 
 def collect_reference(state: State, replies: Sequence[ClientReply]) -> State:
-    """The server's half: the clients' average, and how far the clients are from each other."""
+    """The server's half: the clients' average, and how far the remaining clients are from each other."""
     counts = [int(reply.metrics["num-examples"]) for reply in replies]
     reference = weighted_mean([reply.arrays for reply in replies], counts)
-    scores = [
-        {layer: torch.from_numpy(array.copy()) for layer, array in reply.arrays.items()}
-        for reply in replies
-        if reply.role == "remaining"
-    ]
-    own_counts = [n for n, reply in zip(counts, replies, strict=True) if reply.role == "remaining"]
-    spread = excess_spread(scores, own_counts) if scores else dict.fromkeys(reference, 0.0)
+    remaining = [reply for reply in replies if reply.role == "remaining"]
+    scores = [_tensors(reply.arrays) for reply in remaining]
+    totals = excess_totals(scores, [int(reply.metrics["num-examples"]) for reply in remaining]) or [0.0]
+    masses = [mass(one) for one in scores] or [0.0]
     arrays = {f"{REFERENCE}{layer}": array for layer, array in reference.items()}
-    arrays |= {f"{SPREAD}{layer}": np.array([spread.get(layer, 0.0)], np.float32) for layer in reference}
+    arrays[SPREAD] = np.array([np.mean(totals) + DEVIATIONS * np.std(totals)], np.float32)
+    arrays[MASSES] = np.array([np.mean(masses), np.max(masses)], np.float32)
     return replace(state, arrays={**state.arrays, **arrays})
 
 
 def select_channels(work: Work) -> Reply:
     """The target's half: attribute the forget set, compare with the reference, answer with the mask alone."""
     started = time.monotonic()
-    own = attribution_of(work, work.forget)
-    reference = {
-        name.removeprefix(REFERENCE): torch.from_numpy(array.copy())
-        for name, array in work.arrays.items()
-        if name.startswith(REFERENCE)
-    }
-    spread = {
-        name.removeprefix(SPREAD): float(array[0]) for name, array in work.arrays.items() if name.startswith(SPREAD)
-    }
-    settings = work.settings
-    ranking = str(settings.options.get("ranking", "excess"))
-    mask = auto_mask(own, reference, spread=spread)
-    if settings.ratio != "auto":
-        mask = top_ratio(rank(ranking, own, reference, work.generator), settings.ratio, work.layout)
-    elif ranking != "excess":
-        # A control gets as many channels of each layer as the method itself would take.
-        sizes = {g.layer: len(mask.selected[g.layer]) / g.channels for g in work.layout.groups}
-        mask = top_ratio(rank(ranking, own, reference, work.generator), sizes, work.layout)
+    samples = _some(work.forget, work.generator)
+    own = attribution_of(work, samples)
+    reference = _tensors(
+        {n.removeprefix(REFERENCE): array for n, array in work.arrays.items() if n.startswith(REFERENCE)}
+    )
+    ranking = str(work.settings.options.get("ranking", "excess"))
+    if work.settings.ratio == "auto":
+        mask = _read_off(own, reference, work)
+        if ranking != "excess":
+            # A control gets as many channels of each layer as the method itself would take.
+            sizes = {g.layer: len(mask.selected[g.layer]) / g.channels for g in work.layout.groups}
+            mask = top_ratio(rank(ranking, own, reference, work.generator), sizes, work.layout)
+    else:
+        mask = top_ratio(rank(ranking, own, reference, work.generator), work.settings.ratio, work.layout)
     work.keep(
         "attribution",
         {f"forget:{layer}": score.numpy() for layer, score in own.items()}
         | {f"reference:{layer}": score.numpy() for layer, score in reference.items()},
     )
-    return Reply(mask.to_arrays(), {"num-examples": len(work.forget), "seconds": time.monotonic() - started})
+    return Reply(mask.to_arrays(), {"num-examples": len(samples), "seconds": time.monotonic() - started})
+
+
+def _read_off(own: Scores, reference: Scores, work: Work) -> ChannelMask:
+    """The ratio that the attribution itself asks for.
+
+    Concentrated: what covers 95 % of the excess. Learned by heart: most of every layer. Neither: nothing, so that
+    plain fine-tuning is left, because the target is no more special than the others are to each other.
+    """
+    average, highest = (float(value) for value in work.arrays[MASSES])
+    if total_excess(own, reference) > float(work.arrays[SPREAD][0]):
+        return auto_mask(own, reference)
+    if mass(own) > max(HEAVY * average, highest):
+        return top_ratio(rank("excess", own, reference), DIFFUSE_RATIO, work.layout)
+    return ChannelMask.empty(work.layout)
+
+
+def _some(samples: Samples, generator: torch.Generator) -> Samples:
+    if len(samples) <= MOST_SAMPLES:
+        return samples
+    return samples.take(torch.randperm(len(samples), generator=generator)[:MOST_SAMPLES])
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> Scores:
+    return {layer: torch.from_numpy(array.copy()) for layer, array in arrays.items()}
 
 
 def unite(replies: Sequence[ClientReply], layout: Layout) -> ChannelMask:

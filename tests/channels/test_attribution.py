@@ -25,11 +25,7 @@ COMBINATIONS = [
 
 def some_layers(layout: Layout) -> Layout:
     """The first and the last layers: enough where every layer costs passes of a large network."""
-    return (
-        replace(layout, groups=(*layout.groups[:1], *layout.groups[-1:]))
-        if len(layout.groups) > 8
-        else layout
-    )
+    return replace(layout, groups=(*layout.groups[:1], *layout.groups[-1:])) if len(layout.groups) > 8 else layout
 
 
 def test_all_five_methods_are_registered() -> None:
@@ -43,9 +39,7 @@ def test_all_five_methods_are_registered() -> None:
 
 
 @pytest.mark.parametrize(("method", "name"), COMBINATIONS)
-def test_contract_batching_changes_nothing_and_the_model_is_left_alone(
-    build, loss, method: str, name: str
-) -> None:
+def test_contract_batching_changes_nothing_and_the_model_is_left_alone(build, loss, method: str, name: str) -> None:
     case = build(name)
     layout = some_layers(channel_layout(case.model, case.inputs))
     case.model.train()
@@ -68,8 +62,7 @@ def test_contract_batching_changes_nothing_and_the_model_is_left_alone(
     assert case.model.training and all(parameter.grad is None for parameter in case.model.parameters())
     assert {module: set(vars(module)) for module in case.model.modules()} == attributes
     assert not any(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
-        for module in case.model.modules()
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in case.model.modules()
     )
 
 

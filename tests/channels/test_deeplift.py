@@ -29,9 +29,7 @@ def test_a_bottleneck_of_one_channel_explains_the_whole_change_of_the_logit(loss
         ("resnet18", "ResNet to be a module that is used once"),  # one ReLU serves twice in each block
     ],
 )
-def test_models_that_captum_cannot_do_are_refused_with_a_sentence(
-    build, loss, name: str, reason: str
-) -> None:
+def test_models_that_captum_cannot_do_are_refused_with_a_sentence(build, loss, name: str, reason: str) -> None:
     case = build(name)
     layout = channel_layout(case.model, case.inputs)
     attributes = {module: set(vars(module)) for module in case.model.modules()}

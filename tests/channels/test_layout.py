@@ -22,9 +22,7 @@ def test_lenet(build) -> None:
     assert layout.total_channels == 18
 
 
-@pytest.mark.parametrize(
-    ("name", "buffers"), [("group-norm", ()), ("batch-norm", ("1.running_mean", "1.running_var"))]
-)
+@pytest.mark.parametrize(("name", "buffers"), [("group-norm", ()), ("batch-norm", ("1.running_mean", "1.running_var"))])
 def test_a_normalisation_belongs_to_its_convolution(build, name: str, buffers: tuple[str, ...]) -> None:
     case = build(name)
     layout = channel_layout(case.model, case.inputs)
@@ -150,9 +148,7 @@ def test_a_layer_tied_to_the_output_layer_is_no_channel() -> None:
     assert set(layout.output) == {"0.weight", "4.weight", "4.bias"}
 
 
-@pytest.mark.parametrize(
-    "model", [nn.Linear(4, 2), nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), nn.Identity()]
-)
+@pytest.mark.parametrize("model", [nn.Linear(4, 2), nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), nn.Identity()])
 def test_a_model_without_channels_is_refused(model: nn.Module) -> None:
     with pytest.raises(NoChannels, match=type(model).__name__):
         channel_layout(model, torch.rand(2, 4))

@@ -99,9 +99,7 @@ def test_votes_count_masks() -> None:
     ("ratio", "channels", "quota"),
     [(0.1, 30, 3), (0.3, 10, 3), (0.31, 10, 4), (0, 8, 0), (1, 8, 8), (0.01, 8, 1)],
 )
-def test_the_quota_is_the_ceiling_without_floating_point_surprises(
-    ratio: float, channels: int, quota: int
-) -> None:
+def test_the_quota_is_the_ceiling_without_floating_point_surprises(ratio: float, channels: int, quota: int) -> None:
     assert channel_quota(ratio, "conv", channels) == quota
 
 

@@ -22,9 +22,7 @@ def states(draw: st.DrawFn) -> tuple[dict[str, Tensor], dict[str, Tensor], Porti
         name = f"layer{index}.weight"
         shape = draw(st.lists(st.integers(1, 4), min_size=0, max_size=3))
         dtype = draw(st.sampled_from(DTYPES))
-        base[name], other[name] = (
-            torch.randint(0, 100, shape, generator=generator).to(dtype) for _ in range(2)
-        )
+        base[name], other[name] = (torch.randint(0, 100, shape, generator=generator).to(dtype) for _ in range(2))
         kind = draw(st.sampled_from(["absent", "whole", "rows"]))
         if kind == "whole" or (kind == "rows" and not shape):
             rows[name] = None

@@ -13,25 +13,23 @@ from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.selection import (
     auto_mask,
     excess,
-    excess_spread,
+    excess_totals,
+    mass,
     normalised,
     rank,
     top_ratio,
+    total_excess,
     weighted_mean,
 )
 from fedunlearn.errors import SettingsError
 
 
 def layout_of(**channels: int) -> Layout:
-    groups = tuple(
-        ChannelGroup(layer, n, (f"{layer}.weight",), (), layer, 1) for layer, n in channels.items()
-    )
+    groups = tuple(ChannelGroup(layer, n, (f"{layer}.weight",), (), layer, 1) for layer, n in channels.items())
     return Layout(groups, ("output.weight",), "output")
 
 
-scores = st.lists(st.floats(0, 100, width=32), min_size=5, max_size=5).map(
-    lambda values: torch.tensor(values)
-)
+scores = st.lists(st.floats(0, 100, width=32), min_size=5, max_size=5).map(lambda values: torch.tensor(values))
 
 
 def test_excess_by_hand() -> None:
@@ -42,9 +40,7 @@ def test_excess_by_hand() -> None:
 
 
 @given(scores, scores, st.floats(0.01, 1000))
-def test_excess_does_not_see_scale_and_is_half_the_distance(
-    target: Tensor, reference: Tensor, factor: float
-) -> None:
+def test_excess_does_not_see_scale_and_is_half_the_distance(target: Tensor, reference: Tensor, factor: float) -> None:
     found = excess({"a": target}, {"a": reference})["a"]
     again = excess({"a": target.double() * factor}, {"a": reference})["a"]
     torch.testing.assert_close(found, again, rtol=1e-6, atol=1e-9)
@@ -55,9 +51,7 @@ def test_excess_does_not_see_scale_and_is_half_the_distance(
 
 
 def test_negative_scores_and_layers_without_any_attribution_count_as_zero() -> None:
-    found = excess(
-        {"a": torch.tensor([-5.0, 1.0]), "b": torch.zeros(2)}, {"a": torch.ones(2), "b": torch.ones(2)}
-    )
+    found = excess({"a": torch.tensor([-5.0, 1.0]), "b": torch.zeros(2)}, {"a": torch.ones(2), "b": torch.ones(2)})
     assert found["a"].tolist() == [0.0, 0.5] and found["b"].tolist() == [0.0, 0.0]
 
 
@@ -77,31 +71,30 @@ def test_auto_mask_is_the_smallest_that_covers(target: Tensor, reference: Tensor
     torch.testing.assert_close(torch.sort(found[selected], descending=True).values, best)
 
 
-def test_auto_mask_selects_nothing_where_remaining_clients_differ_as_much() -> None:
-    target = {"a": torch.tensor([3.0, 1.0]), "b": torch.tensor([3.0, 1.0])}
+def test_auto_mask_selects_nothing_in_a_layer_without_excess() -> None:
+    target = {"a": torch.tensor([3.0, 1.0]), "b": torch.tensor([2.0, 2.0])}
     reference = {"a": torch.ones(2), "b": torch.ones(2)}
-    assert auto_mask(target, reference, spread={"a": 0.25, "b": 0.24}) == ChannelMask(
-        {"b": torch.tensor([0])}
-    )
-    assert auto_mask(target, reference, spread={"a": 0.3}) == ChannelMask({"b": torch.tensor([0])})
+    assert auto_mask(target, reference) == ChannelMask({"a": torch.tensor([0])})
     assert auto_mask(target, target).count() == 0
 
 
-def test_spread_is_the_mean_excess_against_the_others() -> None:
+def test_totals_are_each_clients_excess_against_the_others() -> None:
     clients = [
-        {"a": torch.tensor([1.0, 0.0])},
-        {"a": torch.tensor([0.0, 1.0])},
-        {"a": torch.tensor([1.0, 1.0])},
+        {"a": torch.tensor([1.0, 0.0]), "b": torch.tensor([1.0, 1.0])},
+        {"a": torch.tensor([0.0, 1.0]), "b": torch.tensor([1.0, 1.0])},
+        {"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([1.0, 1.0])},
     ]
-    others = [
-        weighted_mean([clients[1], clients[2]], [1, 2]),
-        weighted_mean([clients[0], clients[2]], [1, 2]),
-        weighted_mean([clients[0], clients[1]], [1, 1]),
-    ]
-    assert others[0]["a"].tolist() == pytest.approx([2 / 3, 1.0])
-    by_hand = [1 - 2 / 5, 1 - 2 / 5, 0.0]
-    assert excess_spread(clients, [1, 1, 2])["a"] == pytest.approx(sum(by_hand) / 3)
-    assert excess_spread(clients[:1], [4]) == {"a": 0.0} and excess_spread([], []) == {}
+    # Layer a against the weighted mean of the others: [2/3, 1], [1, 2/3] and [1/2, 1/2]; layer b never differs.
+    by_hand = [(1 - 2 / 5) / 2, (1 - 2 / 5) / 2, 0.0]
+    assert excess_totals(clients, [1, 1, 2]) == pytest.approx(by_hand)
+    assert excess_totals(clients[:1], [4]) == [0.0] and excess_totals([], []) == []
+
+
+def test_total_and_mass_are_means_over_layers() -> None:
+    target = {"a": torch.tensor([3.0, 1.0]), "b": torch.tensor([2.0, -2.0])}
+    reference = {"a": torch.ones(2), "b": torch.ones(2)}
+    assert total_excess(target, reference) == pytest.approx((0.25 + 0.5) / 2)
+    assert mass(target) == pytest.approx((4.0 + 2.0) / 2)
 
 
 @given(scores, st.floats(0, 1))
@@ -133,9 +126,7 @@ def test_rankings() -> None:
 
     assert order("excess")[0] == 0 and order("ratio") == [0, 2, 1]
     assert order("forget-only") == [1, 0, 2] and order("least") == [1, 2, 0]
-    draws = [
-        rank("random", target, reference, torch.Generator().manual_seed(seed))["a"] for seed in (1, 1, 2)
-    ]
+    draws = [rank("random", target, reference, torch.Generator().manual_seed(seed))["a"] for seed in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
 
 
@@ -155,4 +146,4 @@ def test_mistakes_are_named() -> None:
             auto_mask(a, a, coverage)
     for counts in ([], [0]):
         with pytest.raises(SettingsError, match="counts"):
-            excess_spread([a], counts)
+            excess_totals([a], counts)

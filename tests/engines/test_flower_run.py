@@ -15,6 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from fedunlearn.federation import Federation
+from fedunlearn.server.branches import MAIN
+from fedunlearn.server.run_folder import RunFolder
+from fedunlearn.server.session import Session
+
 ROOT = Path(__file__).parents[2]
 SECONDS = 110
 
@@ -134,3 +139,6 @@ def test_flwr_run_trains_the_federation_into_the_folder_out(tmp_path, environmen
         participants = [json.loads(row[0]) for row in ledger.execute("SELECT participants FROM rounds")]
     # The ServerApp starts before the nodes are there; it must have waited for all of them.
     assert participants == [[0, 1]]
+    same = Federation.simulate("digits", clients=2, rounds=1, local_epochs=1, out=tmp_path / "same")
+    main = Session(RunFolder.open(out)).ledger.branch(MAIN)
+    assert main is not None and main.head == same.train().digest

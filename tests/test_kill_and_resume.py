@@ -1,0 +1,115 @@
+"""kill -9 at points all over training and unlearning: the next command ends where an uninterrupted run ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# One process imports everything once and forks a child for every attempt, so that a kill costs no start-up.
+# A durable step is what a crash can fall between: a file that is made safe, or a transaction that is.
+SCRIPT = """
+import json, os, signal, sys
+from pathlib import Path
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from fedunlearn.federation import Federation
+
+folder = Path(sys.argv[1])
+TINY = dict(clients=3, partition="iid", rounds=3, local_epochs=1, learning_rate=0.1, strategy="fedavgm:server_momentum=0.5")
+kill_at, steps = None, 0
+
+def step(*_):
+    global steps
+    steps += 1
+    if steps == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+real_fsync = os.fsync
+def fsync(descriptor):
+    step()
+    real_fsync(descriptor)
+os.fsync = fsync
+event.listen(Engine, "commit", step)
+
+def run(out):
+    federation = Federation.simulate("digits", out=out, **TINY)
+    def file(progress):
+        if (progress.phase, progress.step) == ("train", 1) and not federation.requests():
+            federation.request_deletion(classes=[6])
+    federation.train(on_progress=file)
+    if len(federation.requests()) < 2:
+        federation.request_deletion(client=2)
+    if any(one.state != "done" for one in federation.requests()):
+        federation.unlearn(rounds=1, ratio=0.25)
+    return federation
+
+def summary(federation):
+    ledger = federation._session().ledger
+    branches = {}
+    for branch in ledger.branches():
+        rounds = [(r.number, r.digest_before, r.digest_after, r.participants) for r in ledger.rounds(branch.name)]
+        phases = [(p.name, p.digest_after) for p in ledger.phases(branch.name)]
+        branches[branch.name] = (branch.state, branch.head, rounds, phases)
+    states = [(one.id, one.state, one.count) for one in federation.requests()]
+    served = [(e.detail["request"], e.detail["from"], e.detail["to"]) for e in ledger.events("unlearned-model-served")]
+    return dict(branches=branches, requests=states, served=served)
+
+def child(work):
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        status = 1
+        try:
+            os.write(writer, json.dumps(work()).encode())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read()
+    return os.waitpid(pid, 0)[1], said
+
+def attempt(name, at=None):
+    def work():
+        global kill_at
+        kill_at = at
+        found = summary(run(folder / name))
+        return dict(found, steps=steps)
+    return child(work)
+
+status, said = attempt("whole")
+assert status == 0
+whole = json.loads(said)
+total = whole.pop("steps")
+print(json.dumps(dict(steps=total)), flush=True)
+points = sorted({max(1, round(total * (n + 0.5) / 9)) for n in range(9)})
+for point in points:
+    killed, _ = attempt(f"killed-{point}", point)
+    # Killed once more while it resumes, a few steps further.
+    again, _ = attempt(f"killed-{point}", 7)
+    ended, said = attempt(f"killed-{point}")
+    found = json.loads(said) if said else {}
+    found.pop("steps", None)
+    print(json.dumps(dict(point=point, killed=killed, ended=ended, same=found == whole, found=found, whole=whole)), flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_killed_run_ends_as_an_uninterrupted_one(start_script: Callable, tmp_path: Path) -> None:
+    process = start_script(SCRIPT, tmp_path)
+    said, _ = process.communicate()
+    assert process.returncode == 0
+    first, *attempts = [json.loads(line) for line in said.splitlines()]
+    assert first["steps"] > 50 and len(attempts) == 9
+    for one in attempts:
+        assert one["killed"] == 9, one["point"]
+        assert one["ended"] == 0, one["point"]
+        assert one["found"] == one["whole"], one["point"]
+    whole = attempts[0]["whole"]
+    assert {state for _, state, _ in whole["requests"]} == {"done"}
+    assert len(whole["served"]) == len(whole["requests"]) == 2
