@@ -20,6 +20,10 @@ from fedunlearn.federation import Federation
 folder = Path(sys.argv[1])
 TINY = dict(clients=3, partition="iid", rounds=3, local_epochs=1, learning_rate=0.1, strategy="fedavgm:server_momentum=0.5")
 kill_at, steps = None, 0
+# Imported and loaded before the first fork; no tensor is computed with here.
+import captum.attr, flwr.serverapp.strategy, fedunlearn.clients.app, fedunlearn.server.jobs
+from fedunlearn.tasks import get_task
+get_task("digits").dataset(0)
 
 def step(*_):
     global steps

@@ -109,7 +109,7 @@ def test_an_announced_request_is_served_before_the_next_round(place, tmp_path: P
 
             file_request(folder / "clients" / "2", site.holding, classes=[1])
 
-    train(place, folder, strategy, rounds=2, evaluate_fn=file_after_the_first)
+    train(place, folder, strategy, rounds=3, evaluate_fn=file_after_the_first)
     assert served == [("client-2-1",)]
     assert Inbox(folder / "clients" / "2").all()[0].state == "pending"  # a ledger is not part of this
 
