@@ -24,6 +24,7 @@ from fedunlearn.server.ledger_tables import BranchRow
 from fedunlearn.server.life_cycle import DeletionRequest
 from fedunlearn.server.run_folder import RunFolder
 from fedunlearn.server.session import OnProgress, Session
+from fedunlearn.strategies.inner import make_strategy
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -201,7 +202,7 @@ class Federation:
                     one.id,
                     one.scope,
                     (*(before.clients if before else ()), client),
-                    None if one.classes is None else _union(one.classes, before and before.classes),
+                    None if one.classes is None else _union(one.classes, before.classes if before else None),
                     len(one.positions) + (before.count if before else 0),
                     one.state,
                     one.reason,
@@ -341,7 +342,8 @@ class Federation:
     def _check_data(self) -> None:
         """Whatever is wrong with task, partition, network or plants is found before a folder is made."""
         session = self._session()
-        session.task.build(self.settings.network, 0, session.dataset)
+        make_strategy(self.settings.strategy, self.settings.fraction)
+        _ = session.architecture  # refuses a network without channels
         for client in range(self.settings.clients):
             holding(self.settings, client, session.dataset)
 
@@ -412,7 +414,7 @@ class Federation:
             method=branch.settings["method"],
             digest=branch.head,
             rounds=len(rounds),
-            seconds=sum(row.seconds for row in [*rounds, *phases]),
+            seconds=sum(row.seconds for row in rounds) + sum(row.seconds for row in phases),
             test_accuracy=rounds[-1].metrics.get("test_accuracy") if rounds else None,
         )
 

@@ -181,9 +181,7 @@ def test_a_request_filed_while_training_runs_is_served_between_two_rounds(tmp_pa
     assert rounds[1].digest_before == rounds[0].digest_after
 
 
-def test_a_request_that_fails_does_not_end_the_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_request_that_fails_does_not_end_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     federation = Federation.simulate("digits", out=tmp_path / "run", **{**TINY, "rounds": 3})
 
     def file(progress: Progress) -> None:
@@ -310,9 +308,7 @@ def test_a_target_that_heard_before_the_crash_does_not_hold_up_the_others(federa
     from fedunlearn.server.life_cycle import take_in
     from fedunlearn.strategies.roster import call_roll
 
-    federation._run(
-        lambda grid, session: take_in(session.ledger, call_roll(grid, 60.0), 2), "test", None
-    )
+    federation._run(lambda grid, session: take_in(session.ledger, call_roll(grid, 60.0), 2), "test", None)
     ledger(federation).set_request_state(request.id, "running")
     inbox(federation, 0).acknowledge(request.id, "running")
     assert jobs.OPEN

@@ -12,16 +12,19 @@ import pytest
 # A durable step is what a crash can fall between: a file that is made safe, or a transaction that is.
 SCRIPT = """
 import json, os, signal, sys
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads do not survive a fork
 from pathlib import Path
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from fedunlearn.federation import Federation
 
 folder = Path(sys.argv[1])
-TINY = dict(clients=3, partition="iid", rounds=3, local_epochs=1, learning_rate=0.1, strategy="fedavgm:server_momentum=0.5")
+TINY = dict(clients=3, partition="iid", rounds=2, local_epochs=1, learning_rate=0.1)
+TINY["strategy"] = "fedavgm:server_momentum=0.5"
 kill_at, steps = None, 0
 # Imported and loaded before the first fork; no tensor is computed with here.
-import captum.attr, flwr.serverapp.strategy, fedunlearn.clients.app, fedunlearn.server.jobs
+import captum.attr, flwr.serverapp.strategy
+import fedunlearn.clients.app, fedunlearn.server.jobs
 from fedunlearn.tasks import get_task
 get_task("digits").dataset(0)
 
@@ -39,13 +42,12 @@ os.fsync = fsync
 event.listen(Engine, "commit", step)
 
 def run(out):
+    # What a person would type, again and again until it ends well.
     federation = Federation.simulate("digits", out=out, **TINY)
-    def file(progress):
-        if (progress.phase, progress.step) == ("train", 1) and not federation.requests():
-            federation.request_deletion(classes=[6])
-    federation.train(on_progress=file)
-    if len(federation.requests()) < 2:
-        federation.request_deletion(client=2)
+    federation.train(1)
+    federation.request_deletion(classes=[6])
+    federation.train(2)
+    federation.request_deletion(client=2)
     if any(one.state != "done" for one in federation.requests()):
         federation.unlearn(rounds=1, ratio=0.25)
     return federation
@@ -90,15 +92,15 @@ assert status == 0
 whole = json.loads(said)
 total = whole.pop("steps")
 print(json.dumps(dict(steps=total)), flush=True)
-points = sorted({max(1, round(total * (n + 0.5) / 9)) for n in range(9)})
-for point in points:
+for number in range(5):
+    point = round(total * (number + 0.5) / 5)
     killed, _ = attempt(f"killed-{point}", point)
-    # Killed once more while it resumes, a few steps further.
-    again, _ = attempt(f"killed-{point}", 7)
+    if number % 2:
+        attempt(f"killed-{point}", 7)  # and once more while it resumes
     ended, said = attempt(f"killed-{point}")
     found = json.loads(said) if said else {}
     found.pop("steps", None)
-    print(json.dumps(dict(point=point, killed=killed, ended=ended, same=found == whole, found=found, whole=whole)), flush=True)
+    print(json.dumps(dict(point=point, killed=killed, ended=ended, found=found, whole=whole)), flush=True)
 """
 
 
@@ -109,7 +111,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(start_script: Callable, tmp_p
     said, _ = process.communicate()
     assert process.returncode == 0
     first, *attempts = [json.loads(line) for line in said.splitlines()]
-    assert first["steps"] > 50 and len(attempts) == 9
+    assert first["steps"] > 50 and len(attempts) == 5
     for one in attempts:
         assert one["killed"] == 9, one["point"]
         assert one["ended"] == 0, one["point"]

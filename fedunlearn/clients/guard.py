@@ -239,7 +239,7 @@ def _check_announcement(kind: str, record: ConfigRecord, classes: int) -> None:
                 raise _refused(kind, where, f"one value a request, and {MOST_REQUESTS} requests at most")
             if not all(_matches(pattern, item) for item in value):
                 raise _refused(kind, where, f"values of the pattern {pattern}")
-            if key == "classes" and not all(_name_classes(item, classes) for item in value):
+            if key == "classes" and not all(_name_classes(str(item), classes) for item in value):
                 raise _refused(kind, where, f"sorted and distinct classes below {classes}")
         else:
             raise _refused(kind, where, "a name on the allow-list")

@@ -54,7 +54,7 @@ def announce(message: Message, site: Site) -> Message:
             "retained": len(site.holding.training_positions(forgotten)),
             "public-key": site.public_key,
             "ids": [request.id for request in announced],
-            "scopes": [request.scope for request in announced],
+            "scopes": [str(request.scope) for request in announced],
             "classes": [",".join(map(str, request.classes or ())) for request in announced],
             "counts": [request.count for request in announced],
             "commitments": [request.commitment for request in announced],

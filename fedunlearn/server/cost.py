@@ -20,7 +20,8 @@ def cost_of(rounds: Iterable[RoundRow], phases: Iterable[PhaseRow], model_bytes:
     rounds, phases = list(rounds), list(phases)
     up = down = 0
     partly: set[str] = set()
-    for row in [*rounds, *phases]:
+    everything: list[RoundRow | PhaseRow] = [*rounds, *phases]
+    for row in everything:
         for message, clients in row.bytes.items():
             for client, count in clients.items():
                 up += count["up"]
@@ -33,7 +34,7 @@ def cost_of(rounds: Iterable[RoundRow], phases: Iterable[PhaseRow], model_bytes:
         "bytes_up": up,
         "bytes_down": down,
         "bytes_with_base": up + down + model_bytes * len(partly),
-        "seconds": sum(row.seconds for row in [*rounds, *phases]),
+        "seconds": sum(row.seconds for row in everything),
         "attribution_seconds": sum(_client_seconds(row.result) for row in phases if "query" in row.name),
     }
 

@@ -60,6 +60,8 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
             return None
         if finished == 1:
             register_keys(ledger, strategy.roster)
+            for sentence in strategy.roster.absent:
+                ledger.append_event("client-absent", {"branch": MAIN, "why": sentence})
         before = served_digest(session)
         model = {name: torch.from_numpy(array.copy()) for name, array in numpy_arrays(arrays).items()}
         examiner = Examiner(session, grid, strategy.roster, model)

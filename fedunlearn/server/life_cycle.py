@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from flwr.app import ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 
 from fedunlearn.announcement import Announcement
 from fedunlearn.errors import RequestError
 from fedunlearn.server.ledger import Ledger
 from fedunlearn.server.ledger_tables import RequestRow
-from fedunlearn.strategies.content import CONFIG
-from fedunlearn.strategies.exchange import exchange
-from fedunlearn.strategies.roster import Roster
+from fedunlearn.strategies.roster import Roster, tell
 
 OPEN = ("pending", "running", "failed")
 """States of requests that still have to be served."""
@@ -140,19 +137,11 @@ def _verify(
 def acknowledge(grid: Grid, ledger: Ledger, roster: Roster, ids: Iterable[str], timeout: float) -> None:
     """Tell each target how its requests stand; a target that is away hears it when it asks again."""
     rows = [ledger.request(id) for id in ids]
-    contents = {}
-    for client in sorted({target for row in rows for target in row.targets} & set(roster.members)):
-        own = [row for row in rows if client in row.targets]
-        config = ConfigRecord(
-            {
-                "ids": [row.id for row in own],
-                "states": [row.state for row in own],
-                "reasons": [row.reason for row in own],
-            }
-        )
-        contents[client] = RecordDict({CONFIG: config})
-    if contents:
-        exchange(grid, roster, "query.acknowledge", contents, timeout)
+    told = {
+        client: [(row.id, row.state, row.reason) for row in rows if client in row.targets]
+        for client in sorted({target for row in rows for target in row.targets})
+    }
+    tell(grid, roster, told, timeout)
 
 
 def _by_id(announced: Iterable[Announcement]) -> dict[str, list[Announcement]]:

@@ -100,9 +100,11 @@ def _send(
         of_message[message.metadata.message_id] = of_node[message.metadata.dst_node_id]
     answers, dropped, lacking = [], [], []
     for reply in replies:
-        client = of_message.get(reply.metadata.reply_to_message_id, of_node.get(reply.metadata.src_node_id))
-        if client is None:
+        metadata = reply.metadata
+        sender = of_message.get(metadata.reply_to_message_id, of_node.get(metadata.src_node_id))
+        if sender is None:
             continue
+        client = sender
         silent.discard(client)
         if reply.has_error():
             dropped.append((client, str(reply.error.reason).partition("\n")[0]))

@@ -6,17 +6,16 @@ All are *reconstruction*; the paper on selective channels states none of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fedunlearn.data.dataset import Samples
 from fedunlearn.strategies.aggregation import average
-from fedunlearn.strategies.method import ClientReply, Down, Phase, Reply, State, Work
+from fedunlearn.strategies.method import Down, Phase, Reply, State, Work
 from fedunlearn.strategies.recovery import local_recipe
 from fedunlearn.tasks.training import evaluate, train_locally
 
@@ -99,18 +98,11 @@ def forget_phase(compute: Callable[[Work], Reply]) -> Phase:
 
     Without a mask there is none: raising losses through all parameters costs more accuracy than it forgets.
     """
-    return Phase("train.forget", "target", _send_if_masked, compute, _go_part_of_the_way)
+    return Phase("train.forget", "target", _send_if_masked, compute, average)
 
 
 def _send_if_masked(state: State) -> Down | None:
     return None if state.mask is None else Down(packed=state.packed())
-
-
-def _go_part_of_the_way(state: State, replies: Sequence[ClientReply]) -> State:
-    """From the model that was sent towards the targets' average, by the option `forget_weight` (1: all the way)."""
-    weight = float(state.settings.options.get("forget_weight", 1.0))
-    sent, reached = state.packed(), average(state, replies).packed()
-    return state.with_packed({n: sent[n] + np.asarray(weight, sent[n].dtype) * (reached[n] - sent[n]) for n in sent})
 
 
 def _train(work: Work, loss: ByPosition) -> Reply:

@@ -28,6 +28,8 @@ RANKINGS = ("excess", "ratio", "forget-only", "random", "least")
 
 DEVIATIONS = 1.5
 """An excess is the target's own when it is this many deviations above what remaining clients show each other."""
+COVERAGE = 0.95
+"""Share of a layer's excess that the selected channels cover."""
 HEAVY, DIFFUSE_RATIO = 3.0, 0.8
 """Samples learned by heart against the rest hang on the channels this many times as strongly as ordinary ones, and
 on nearly all channels: no few of them can be singled out."""
@@ -101,7 +103,7 @@ def _read_off(own: Scores, reference: Scores, work: Work) -> ChannelMask:
     """
     average, highest = (float(value) for value in work.arrays[MASSES])
     if total_excess(own, reference) > float(work.arrays[SPREAD][0]):
-        return auto_mask(own, reference)
+        return auto_mask(own, reference, COVERAGE)
     if mass(own) > max(HEAVY * average, highest):
         return top_ratio(rank("excess", own, reference), DIFFUSE_RATIO, work.layout)
     return ChannelMask.empty(work.layout)

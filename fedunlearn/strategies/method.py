@@ -171,10 +171,14 @@ class Method(Protocol):
         needs_target: whether a target must answer for it to work.
     """
 
-    name: str
-    source: str
-    scopes: frozenset[Scope]
-    needs_target: bool
+    @property
+    def name(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def scopes(self) -> frozenset[Scope]: ...
+    @property
+    def needs_target(self) -> bool: ...
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """The phases, in order. `rounds`: of the federation's own recipe. Raises SettingsError."""

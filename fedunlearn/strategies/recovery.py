@@ -23,27 +23,28 @@ def send_packed(state: State) -> Down:
 
 def train_on_retained(work: Work) -> Reply:
     """Train on the retained samples; only the moving part changes."""
-    result = train_locally(
-        work.task,
-        work.model,
-        work.retain,
-        local_recipe(work.training, work.settings),
-        work.generator,
-        portion=None if work.mask is None else work.portion,
-    )
-    return work.updated(len(work.retain), loss=result.mean_loss, epochs=work.settings.local_epochs)
+    return _train(work, local_recipe(work.training, work.settings))
 
 
-FRESH_ROWS_RATE = 2.5
-"""Rows that start from fresh values learn at this multiple of the federation's rate, unless one is asked for."""
+FRESH_ROWS_RATE = 1.5
+"""Rows that start from fresh values learn at this multiple of the federation's rate, unless one is asked for, and in
+batches of half the size: in the same number of local passes they have to come further."""
 
 
 def train_selected(work: Work) -> Reply:
-    """As `train_on_retained`, at the rate that fresh rows need."""
-    if work.mask is None or work.settings.learning_rate is not None:
-        return train_on_retained(work)
-    rate = FRESH_ROWS_RATE * work.training.learning_rate
-    return train_on_retained(replace(work, settings=work.settings.model_copy(update={"learning_rate": rate})))
+    """As `train_on_retained`, with the rate and the batches that fresh rows need where some are selected."""
+    recipe = local_recipe(work.training, work.settings)
+    if work.mask is not None:
+        recipe = replace(recipe, batch_size=max(1, recipe.batch_size // 2))
+        if work.settings.learning_rate is None:
+            recipe = replace(recipe, learning_rate=FRESH_ROWS_RATE * recipe.learning_rate)
+    return _train(work, recipe)
+
+
+def _train(work: Work, recipe: TrainingSettings) -> Reply:
+    portion = None if work.mask is None else work.portion
+    result = train_locally(work.task, work.model, work.retain, recipe, work.generator, portion=portion)
+    return work.updated(len(work.retain), loss=result.mean_loss, epochs=recipe.local_epochs)
 
 
 RECOVER = Phase("train.recover", "remaining", send_packed, train_on_retained, average)

@@ -12,7 +12,7 @@ from fedunlearn.announcement import Announcement, check_scope
 from fedunlearn.errors import ClientError
 from fedunlearn.strategies.content import CONFIG
 
-ASK = "query.requests"
+ASK, TELL = "query.requests", "query.acknowledge"
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,11 @@ class Member:
 
 @dataclass(frozen=True)
 class Roster:
-    """The clients that answered, by id, and the requests that they announced."""
+    """The clients that answered, by id, the requests that they announced, and why others did not answer."""
 
     members: Mapping[int, Member]
     announced: tuple[Announcement, ...] = ()
+    absent: tuple[str, ...] = ()
 
     def client_of(self, node: int) -> int:
         """The client behind a node id. Raises ClientError for a stranger."""
@@ -80,7 +81,22 @@ def call_roll(grid: Grid, timeout: float, nodes: Iterable[int] | None = None) ->
         announced += _announcements(config, member)
     if not members:
         raise ClientError(f"none of the {len(asked)} clients answered: {sentences[0] if sentences else 'no reply'}")
-    return Roster(members, tuple(sorted(announced, key=lambda one: (one.id, one.client))))
+    return Roster(members, tuple(sorted(announced, key=lambda one: (one.id, one.client))), tuple(sentences))
+
+
+def tell(grid: Grid, roster: Roster, told: Mapping[int, Sequence[tuple[str, str, str]]], timeout: float) -> None:
+    """Tell each target that is there how its requests stand; one that is away hears it when it asks again.
+
+    Args:
+        told: client -> (id, state, reason) of each of its requests.
+    """
+    messages = []
+    for client in sorted(told.keys() & roster.members.keys()):
+        ids, states, reasons = ([entry[column] for entry in told[client]] for column in range(3))
+        config = ConfigRecord({"ids": ids, "states": states, "reasons": reasons})
+        messages.append(Message(RecordDict({CONFIG: config}), roster.members[client].node, TELL))
+    if messages:
+        grid.send_and_receive(messages, timeout=timeout)
 
 
 def _number(config: ConfigRecord, name: str) -> int:

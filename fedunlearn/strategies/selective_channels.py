@@ -34,8 +34,8 @@ from fedunlearn.strategies.method import (
 from fedunlearn.strategies.recovery import RECOVER_SELECTED
 
 STEPS: Mapping[str, Callable[[Work], Reply] | None] = {
-    "reset": towards_unseen,
-    "reset-only": None,
+    "reset": None,
+    "reset-and-raise": towards_unseen,
     "relabel": relabel,
     "ascent": ascend,
 }
@@ -46,9 +46,9 @@ class SelectiveChannels:
     """Reference, attribute, then rounds in which only the selected channels and the output layer move.
 
     Options: `attribution` (a registered attribution method), `ranking` ("excess"; others are controls), and
-    `forget_step`: "reset" (fresh values for the selected channels; after each recovery round the target raises its
-    losses to those of unseen data), "reset-only" (without the latter), "relabel" and "ascent" (nothing is reset;
-    the target takes one bounded step before the recovery rounds).
+    `forget_step`: "reset" (the selected channels get fresh values), "reset-and-raise" (also, after each recovery
+    round the target raises its losses to those of unseen data), "relabel" and "ascent" (nothing is reset; the target
+    takes one bounded step before the recovery rounds).
     """
 
     name: str = "selective-channels"

@@ -19,10 +19,10 @@ from fedunlearn.errors import ClientError
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.aggregation import weighted_mean
 from fedunlearn.strategies.content import ARRAYS, FLAGS, METRICS, array_record, numpy_arrays, payload_bytes
-from fedunlearn.strategies.exchange import Answer, Outcome, not_finite, read_answer
+from fedunlearn.strategies.exchange import Answer, Metrics, Outcome, not_finite, read_answer
 from fedunlearn.strategies.inner import takes_the_mean
 from fedunlearn.strategies.method import ModelState, State, methods
-from fedunlearn.strategies.roster import Roster, call_roll
+from fedunlearn.strategies.roster import Roster, call_roll, tell
 from fedunlearn.strategies.serving import ForgetfulRecorder, Job, sample, serve
 from fedunlearn.tasks.training import TrainingSettings
 
@@ -127,7 +127,9 @@ class UnlearningStrategy(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Average the sound replies in client order, or hand them all to a strategy that needs them."""
         answers, dropped = self._judge(replies)
-        self._flagged = frozenset(a.client for a in answers if a.flags.get("deletion-request"))
+        # Handlers that are not ours raise no flag, and who failed may have asked to leave: both are asked.
+        raised = {a.client for a in answers if a.flags.get("deletion-request", True)}
+        self._flagged = frozenset(raised.union(client for client, _ in dropped))
         up = {answer.client: payload_bytes(answer.message.content, without=FLAGS) for answer in answers}
         self.last_round = Outcome(
             answers=tuple(replace(answer, arrays={}) for answer in answers),
@@ -158,11 +160,16 @@ class UnlearningStrategy(Strategy):
         return self.inner.aggregate_evaluate(server_round, replies)
 
     def serve_announced(self, grid: Grid, roster: Roster, model: ModelState) -> ModelState:
-        """Serve every announced request with `unlearn`, all in one go, and return the unlearned model."""
+        """Serve every announced request with `unlearn`, all in one go, tell the targets, and return the model."""
         job = job_of(roster)
         method = methods.get(self.unlearn.method)
         state = self.state_for(job, model, self.unlearn)
-        return serve(grid, roster, method, state, job, ForgetfulRecorder(), self.timeout).model
+        served = serve(grid, roster, method, state, job, ForgetfulRecorder(), self.timeout).model
+        told: dict[int, list[tuple[str, str, str]]] = {}
+        for one in roster.announced:
+            told.setdefault(one.client, []).append((one.id, "done", ""))
+        tell(grid, roster, told, self.timeout)
+        return served
 
     def state_for(self, job: Job, model: ModelState, settings: UnlearnSettings, branch: str = "unlearn") -> State:
         """The state in which serving `job` starts: nothing selected, reset values drawn."""
@@ -227,7 +234,8 @@ def _combined(answers: list[Answer]) -> Message:
     weights = [float(answer.metrics["num-examples"]) for answer in answers]  # type: ignore[arg-type]
     numbers = [{k: np.float64(v) for k, v in a.metrics.items() if not isinstance(v, list)} for a in answers]
     shared = [{k: v for k, v in n.items() if all(k in m for m in numbers)} for n in numbers]
-    metrics = {k: float(v) for k, v in weighted_mean(shared, weights).items()}  # type: ignore[arg-type]
+    mean = weighted_mean(shared, weights)  # type: ignore[arg-type]
+    metrics: Metrics = {name: float(value) for name, value in mean.items()}
     metrics["num-examples"] = int(sum(weights))
     content = RecordDict(
         {

@@ -77,7 +77,7 @@ def test_what_cannot_be_asked(site_of: SiteOf, what: dict, sentence: str) -> Non
 
 def test_samples_that_were_never_trained_on_leave_nothing_to_forget(site_of: SiteOf) -> None:
     site = site_of(2)
-    with pytest.raises(RequestError, match="never|was ever trained on"):
+    with pytest.raises(RequestError, match="was ever trained on"):
         file(site, samples=site.holding.held_out[:3].tolist())
     mixed = [*site.holding.held_out[:1].tolist(), *trained(site, 1)]
     request = file(site, samples=mixed)

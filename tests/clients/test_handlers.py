@@ -48,9 +48,7 @@ def test_an_impossible_acknowledgement_is_an_error(site_of: SiteOf, ask: Ask) ->
     assert site.inbox.get(mine.id).state == "done"
 
 
-def test_an_ordinary_round_leaves_out_what_was_filed(
-    site_of: SiteOf, ask: Ask, train_content: RecordDict
-) -> None:
+def test_an_ordinary_round_leaves_out_what_was_filed(site_of: SiteOf, ask: Ask, train_content: RecordDict) -> None:
     site = site_of(0)
     whole = ask(0, "train", train_content).content
     assert whole.metric_records[METRICS]["num-examples"] == len(site.holding.training_positions())

@@ -74,9 +74,7 @@ def place(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     for client in range(3):
         from flwr.app import Context, RecordDict
 
-        sites[client] = site_from_context(
-            Context(1, 1, {"partition-id": client}, RecordDict(), dict(run_config))
-        )
+        sites[client] = site_from_context(Context(1, 1, {"partition-id": client}, RecordDict(), dict(run_config)))
     first = sites[0]
     some = [p for p in first.holding.training_positions().tolist() if first.holding.samples.labels[p] > 2][:25]
     filed = {

@@ -182,7 +182,8 @@ def test_a_random_ranking_takes_as_many_channels_as_the_method(place) -> None:
     own, _ = place.serve("classes", settings_for("selective-channels", 1, ratio=0.25))
     options = {"ranking": "random"}
     control, _ = place.serve(
-        "classes", UnlearnSettings(rounds=1, ratio=0.25, options=options)  # type: ignore[arg-type]
+        "classes",
+        UnlearnSettings(rounds=1, ratio=0.25, options=options),  # type: ignore[arg-type]
     )
     sizes = [{layer: len(rows) for layer, rows in state.mask.selected.items()} for state in (own, control)]
     assert sizes[0] == sizes[1]

@@ -46,7 +46,9 @@ def test_who_fails_is_not_there() -> None:
             raise ValueError("no disk")
         return {}
 
-    assert sorted(roll(say).members) == [0, 2]
+    found = roll(say)
+    assert sorted(found.members) == [0, 2]
+    assert found.absent == ("client 1 raised ValueError: no disk",)
 
 
 def test_nobody_is_an_error_with_the_first_reason() -> None:

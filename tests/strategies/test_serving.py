@@ -65,7 +65,7 @@ def test_nobody_left_with_data_is_refused(place) -> None:
 
 def test_a_phase_that_nobody_answers_is_an_error(place) -> None:
     elsewhere = {c: replace(member, node=9999) for c, member in place.roster.members.items()}
-    with pytest.raises(ClientError, match="nobody answered 'train.recover' of method 'fine-tune'"):
+    with pytest.raises(ClientError, match=r"nobody answered 'train\.recover' of method 'fine-tune'"):
         place.serve("client", SETTINGS, roster=Roster(elsewhere))
 
 

@@ -111,7 +111,7 @@ def test_an_announced_request_is_served_before_the_next_round(place, tmp_path: P
 
     train(place, folder, strategy, rounds=3, evaluate_fn=file_after_the_first)
     assert served == [("client-2-1",)]
-    assert Inbox(folder / "clients" / "2").all()[0].state == "pending"  # a ledger is not part of this
+    assert Inbox(folder / "clients" / "2").all()[0].state == "done"
 
 
 def test_a_round_without_an_answer_is_an_error(place, tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from fedunlearn.errors import RequestError
+from fedunlearn.federation import Federation
+from fedunlearn.server.branches import job_for
+from fedunlearn.server.comparing import mask_of, unlearned_branch, void_because
+
+
+@pytest.mark.parametrize(
+    ("backdoor", "canaries", "named"),
+    [
+        (None, None, None),
+        (0.8, None, None),
+        (0.79, None, "back-door success is 0.790"),
+        (None, 0.5, "canary exposure is 0.500"),
+        (0.95, 0.2, "canary exposure is 0.200"),
+    ],
+)
+def test_an_experiment_whose_plant_did_not_take_is_void(backdoor, canaries, named) -> None:
+    why = void_because({"backdoor_success": backdoor, "canary_exposure": canaries})
+    assert why is None if named is None else (named in why and "void" in why)
+
+
+def test_the_last_unlearned_branch_and_its_mask(federation: Federation) -> None:
+    request = federation.request_deletion(client=0, classes=[1])
+    session = federation._session()
+    with pytest.raises(RequestError, match="has not been served yet"):
+        federation.compare(request)
+    federation.unlearn(request, rounds=1, ratio=0.25)
+    job = job_for(session.ledger.requests())
+    masked = unlearned_branch(session, job)
+    mask = mask_of(session, masked)
+    assert mask is not None and {len(rows) for rows in mask.selected.values()} == {4, 8, 16}
+    federation.unlearn(request, method="fine-tune", rounds=1)
+    last = unlearned_branch(session, job)
+    assert last.settings["method"] == "fine-tune" and mask_of(session, last) is None
+    document = federation.compare(request, retrain=False).document
+    assert document["method"]["name"] == "fine-tune" and document["attribution"] is None
+
+
+def test_a_comparison_shows_cost_rounds_and_attribution(federation: Federation) -> None:
+    request = federation.request_deletion(client=0, classes=[1])
+    federation.unlearn(request, rounds=1, ratio=0.25)
+    document = federation.compare(request).document
+    whole = sum(t.numel() * 4 for t in federation._session().blank.state_dict().values())
+    models = document["models"]
+    assert models["original"]["cost"]["rounds"] == 2 == len(document["rounds"]["original"])
+    assert models["retrained"]["cost"]["client_epochs"] == 2.0 == models["original"]["cost"]["client_epochs"]
+    assert models["retrained"]["cost"]["bytes_up"] == 2 * 3 * (whole + 3 * 8)
+    assert models["unlearned"]["cost"]["bytes_up"] < models["fine-tuned"]["cost"]["bytes_up"] * 2
+    assert models["unlearned"]["cost"]["attribution_seconds"] > 0
+    assert document["method"]["selected"] == {"convolution1": "4/16", "convolution2": "8/32", "hidden": "16/64"}
+    shown = document["attribution"]["hidden"]
+    assert len(shown["forget"]) == len(shown["reference"]) == 64 and len(shown["selected"]) == 16
+    assert document["void"] is None and document["after"] is None

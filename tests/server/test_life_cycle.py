@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fedunlearn.announcement import Announcement
+from fedunlearn.clients.inbox import FiledRequest, Inbox
+from fedunlearn.clients.keys import ClientKey
+from fedunlearn.server.ledger import Ledger
+from fedunlearn.server.life_cycle import DeletionRequest, register_keys, take_in
+from fedunlearn.strategies.roster import Member, Roster
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+
+
+@pytest.fixture
+def announce(tmp_path: Path) -> Callable[..., Announcement]:
+    def make(client: int, id: str, classes: tuple[int, ...] = (3,), scope: str = "classes") -> Announcement:
+        inbox = Inbox(tmp_path / str(client))
+        request = FiledRequest.make(client, scope, [1, 2, 3 + client], classes, id)
+        inbox.file(request)
+        return inbox.announcement(inbox.get(id))
+
+    return make
+
+
+def roster(tmp_path: Path, *announced: Announcement, clients: int = 3, retained: int = 9) -> Roster:
+    members = {
+        client: Member(client, 1000 + client, 10, retained, ClientKey.of(tmp_path / str(client)).public_key)
+        for client in range(clients)
+    }
+    return Roster(members, announced)
+
+
+def test_a_request_is_taken_in_once(tmp_path: Path, ledger: Ledger, announce) -> None:
+    one = announce(0, "client-0-1")
+    [row] = take_in(ledger, roster(tmp_path, one), 4)
+    assert (row.state, row.targets, row.classes, row.count, row.arrived_round) == ("pending", (0,), (3,), 3, 4)
+    assert take_in(ledger, roster(tmp_path, one), 9) == [row]
+    assert DeletionRequest.of(row) == DeletionRequest("client-0-1", "classes", (0,), (3,), 3, "pending")
+    assert len(ledger.events("request-arrived")) == 1
+    assert take_in(ledger, roster(tmp_path), 5) == []
+
+
+def test_parts_of_one_request_are_one_request(tmp_path: Path, ledger: Ledger, announce) -> None:
+    parts = [announce(c, "class-3-5", classes, "class-everywhere") for c, classes in ((0, (3,)), (2, (3, 5)))]
+    [row] = take_in(ledger, roster(tmp_path, *parts), 0)
+    assert (row.targets, row.classes, row.count) == ((0, 2), (3, 5), 6)
+    # One of them has heard of it already, and announces it no more.
+    ledger.set_request_state(row.id, "running")
+    [again] = take_in(ledger, roster(tmp_path, parts[1]), 0)
+    assert (again.state, again.targets) == ("running", (0, 2))
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda one: replace(one, count=1),
+        lambda one: replace(one, classes=(4,)),
+        lambda one: replace(one, commitment="0" * 64),
+        lambda one: replace(one, signature=one.signature[:-4] + "AA=="),
+        lambda one: replace(one, signature=""),
+        lambda one: replace(one, client=1),
+    ],
+)
+def test_a_forged_request_is_refused(tmp_path: Path, ledger: Ledger, announce, forge) -> None:
+    [row] = take_in(ledger, roster(tmp_path, forge(announce(0, "client-0-1"))), 0)
+    assert row.state == "refused" and "not signed with the key" in row.reason
+
+
+def test_another_key_than_the_registered_one_is_refused(tmp_path: Path, ledger: Ledger, announce) -> None:
+    assert register_keys(ledger, roster(tmp_path)) == {}
+    (tmp_path / "1" / "key.pem").unlink()
+    foreign = announce(1, "client-1-1")
+    sound = announce(0, "client-0-1")
+    rows = take_in(ledger, roster(tmp_path, foreign, sound), 0)
+    assert [(row.id, row.state) for row in rows] == [("client-0-1", "pending"), ("client-1-1", "refused")]
+    assert "another key" in rows[1].reason
+
+
+def test_nobody_would_be_left(tmp_path: Path, ledger: Ledger, announce) -> None:
+    [row] = take_in(ledger, roster(tmp_path, announce(0, "client-0-1"), retained=0), 0)
+    assert row.state == "refused" and "without data" in row.reason
+
+
+def test_an_announcement_that_is_not_what_was_recorded_changes_nothing(
+    tmp_path: Path, ledger: Ledger, announce
+) -> None:
+    first = announce(0, "class-3", (3,), "class-everywhere")
+    take_in(ledger, roster(tmp_path, first), 0)
+    late = announce(1, "class-3", (3,), "class-everywhere")
+    for _ in range(2):
+        [row] = take_in(ledger, roster(tmp_path, first, late), 0)
+        assert (row.targets, row.state) == ((0,), "pending")
+    [event] = ledger.events("announcement-ignored", "class-3")
+    assert event.detail["client"] == 1

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from fedunlearn.channels.packing import digest_state
+from fedunlearn.config import UnlearnSettings
+from fedunlearn.federation import Federation
+from fedunlearn.server.branches import base_digest, job_for, wrapped_strategy
+from fedunlearn.server.recorder import LedgerRecorder
+
+
+@pytest.fixture
+def served(federation: Federation):
+    request = federation.request_deletion(client=0, classes=[1])
+    [branch] = federation.unlearn(request, rounds=2, ratio=0.25)
+    return federation, branch
+
+
+def test_the_ledger_holds_every_phase(served) -> None:
+    federation, branch = served
+    ledger = federation._session().ledger
+    rounds, phases = ledger.rounds(branch.branch), ledger.phases(branch.branch)
+    assert [row.number for row in rounds] == [1, 2]
+    assert [row.name.partition(":")[2] for row in phases][:2] == ["query.reference", "query.attribute"]
+    assert [*rounds, *phases] and all(row.bytes for row in [*rounds, *phases])
+    for row in rounds:
+        assert row.participants == (0, 1, 2) and set(row.metrics["passes"]) == {"0", "1", "2"}
+        assert 0 <= row.metrics["test_accuracy"] <= 1 and row.metrics["forget_loss"] > 0
+    digests = {row.digest_after for row in [*rounds, *phases]}
+    assert branch.digest in digests and rounds[0].digest_after != rounds[1].digest_after
+
+
+def test_a_branch_is_taken_up_where_it_ended(served) -> None:
+    federation, branch = served
+    session = federation._session()
+    job = job_for(session.ledger.requests())
+    model = session.models.load(base_digest(session, job))
+    start = wrapped_strategy(session).state_for(job, model, UnlearnSettings(rounds=2, ratio=0.25), "unlearned")
+    recorded = session.ledger.rounds(branch.branch) + session.ledger.phases(branch.branch)  # type: ignore[operator]
+    done, state = LedgerRecorder(session, branch.branch, 9).resume(start)
+    assert done == max((r.metrics if hasattr(r, "metrics") else r.result)["phase"] for r in recorded) + 1
+    assert digest_state(state.model) == branch.digest
+    assert state.mask is not None and 0 < state.mask.ratio(state.layout) < 0.5
+    assert any(name.startswith("reference:") for name in state.arrays)
+    nothing = LedgerRecorder(session, "another", 9).resume(start)
+    assert nothing == (0, start)
