@@ -44,7 +44,8 @@ def _methods() -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "what": _first_line(method),
+            "what": getattr(method, "what", "") or _first_line(method),
+            "options": sorted(getattr(method, "options", ())),
             "scopes": sorted(method.scopes),
             "needs_target": method.needs_target,
             "source": method.source,

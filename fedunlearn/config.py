@@ -76,7 +76,7 @@ def make_settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"] if part not in ("float", "int")) or "settings"
-        message = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
         if first["type"] == "extra_forbidden":
             message = f"there is no such setting; known: {', '.join(sorted(kind.model_fields))}"
         raise SettingsError(f"{name.replace('_', '-')} = {first['input']!r}: {message}.") from error

@@ -140,6 +140,7 @@ def read_experiment(path: Path | str) -> Experiment:
 def _check(experiment: Experiment) -> None:
     """Find what would fail only after hours. Raises SettingsError."""
     from fedunlearn.strategies import methods
+    from fedunlearn.strategies.method import checked_phases
 
     items: dict[str, list[Any]] = {
         "cell": [cell.name for cell in experiment.cells],
@@ -162,7 +163,7 @@ def _check(experiment: Experiment) -> None:
         if isinstance(client, int) and client >= federation.clients:
             raise SettingsError(f"there is no client {client}; the clients are 0 to {federation.clients - 1}.")
         for settings in (run.method(0), *run.controls(0).values()):
-            methods.get(settings.method).phases(settings, federation.rounds)
+            checked_phases(methods.get(settings.method), settings, federation.rounds)
 
 
 def _filled(values: Mapping[str, Any], client: object) -> dict[str, Any]:

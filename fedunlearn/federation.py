@@ -254,16 +254,19 @@ class Federation:
         rounds: int | None = None,
         on_progress: OnProgress = None,
     ) -> UnlearningSummary:
-        """Retrain from scratch without the forget set: the reference. The served model stays."""
-        settings = UnlearnSettings(
-            method="retrain", rounds=rounds or self.settings.rounds, local_epochs=self.settings.local_epochs
-        )
-        kind = "retrained" if rounds in (None, self.settings.rounds) else "retrained-shorter"
+        """Retrain from scratch without the forget set: the reference. The served model stays.
 
-        def work(grid: Grid, session: Session) -> list[BranchRow]:
-            return jobs.branch(grid, session, self._served(request), [BranchPlan(kind, settings)])
+        Args:
+            request: None for the one that was served last.
+            rounds: None: as many as the model that the request found had.
+        """
+        if rounds is not None:
+            make_settings(UnlearnSettings, {"rounds": rounds})
 
-        return self._summary(self._run(work, "retrain", on_progress)[0])
+        def work(grid: Grid, session: Session) -> BranchRow:
+            return jobs.retrain(grid, session, self._served(request), rounds)
+
+        return self._summary(self._run(work, "retrain", on_progress))
 
     def compare(
         self,
@@ -448,6 +451,7 @@ def unlearn_settings(
 ) -> UnlearnSettings:
     """Checked settings of one unlearning. Raises UnknownName or SettingsError."""
     from fedunlearn.strategies import methods
+    from fedunlearn.strategies.method import checked_phases
 
     values: dict[str, Any] = {"method": method, "ratio": dict(ratio) if isinstance(ratio, Mapping) else ratio}
     own = dict(options or {})
@@ -458,7 +462,7 @@ def unlearn_settings(
     if "learning_rate" in own:
         values["learning_rate"] = own.pop("learning_rate")
     settings = make_settings(UnlearnSettings, {**values, "options": own})
-    methods.get(method).phases(settings, settings.rounds)
+    checked_phases(methods.get(method), settings, settings.rounds)
     return settings
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from fedunlearn.announcement import Scope
 from fedunlearn.clients.inbox import FiledRequest, Inbox
 from fedunlearn.data.holding import Holding
-from fedunlearn.errors import RequestError
+from fedunlearn.errors import RequestError, SettingsError
 
 
 def file_request(
@@ -34,7 +34,7 @@ def file_request(
             ever trained on, or nothing left.
     """
     if classes is not None and samples is not None:
-        raise RequestError("a request names classes or samples, not both; file two requests.")
+        raise SettingsError("a request names classes or samples, not both; file two requests.")
     positions = holding.select(classes=classes, samples=samples)
     inbox = Inbox(folder)
     scope: Scope = "client"

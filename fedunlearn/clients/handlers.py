@@ -124,6 +124,7 @@ def run_phase(message: Message, site: Site) -> Message:
         layout=site.layout,
         mask=mask,
         portion=portion,
+        classes=site.classes,
         forget=site.holding.samples.take(positions),
         retain=site.training_samples(),
         held_out=site.held_out_samples(),

@@ -67,6 +67,18 @@ def base_digest(session: Session, job: Job) -> str:
     return served_digest(session)
 
 
+def original_rounds(session: Session, job: Job) -> int:
+    """Rounds of ordinary training that the model which the job found had; what retraining repeats."""
+    digest = base_digest(session, job)
+    finished = {row.digest_after: row.number for row in session.ledger.rounds(MAIN)}
+    # Requests that were served in the same pause between two rounds made the base out of each other.
+    found_by = {str(event.detail["to"]): str(event.detail["from"]) for event in session.ledger.events(SERVED)}
+    while digest not in finished and digest in found_by:
+        digest = found_by.pop(digest)
+    # Before the first round there is nothing to repeat; the settings say what was meant.
+    return finished.get(digest) or session.settings.rounds
+
+
 def served_digest(session: Session) -> str:
     """Digest of the model that is served. Raises RequestError before the first training."""
     main = session.ledger.branch(MAIN)

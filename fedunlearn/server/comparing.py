@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import RequestError
-from fedunlearn.server.branches import MAIN, BranchPlan, base_digest, job_for, run_branch
+from fedunlearn.server.branches import MAIN, BranchPlan, base_digest, job_for, original_rounds, run_branch
 from fedunlearn.server.cost import cost_of
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.ledger_tables import BranchRow
@@ -54,7 +54,8 @@ def compare(
         "fine-tuned": UnlearnSettings(method="fine-tune", **budget),
         "retrained-same-budget": UnlearnSettings(method="retrain", **budget),
     }
-    full = UnlearnSettings(method="retrain", rounds=settings.rounds, local_epochs=settings.local_epochs)
+    rounds = original_rounds(session, job)
+    full = UnlearnSettings(method="retrain", rounds=rounds, local_epochs=settings.local_epochs)
     known = ledger.branch(BranchPlan("retrained", full).name(job, base_digest(session, job)))
     if retrain or (known is not None and known.state == "done"):
         plans = {"retrained": full, **plans}
@@ -141,10 +142,7 @@ def _continued(
 
 
 def _original_cost(session: Session, job: Job, whole: int) -> dict[str, Any]:
-    base = base_digest(session, job)
-    rounds = session.ledger.rounds(MAIN)
-    until = next((row.number for row in rounds if row.digest_after == base), len(rounds))
-    return cost_of(rounds[:until], [], whole)
+    return cost_of(session.ledger.rounds(MAIN)[: original_rounds(session, job)], [], whole)
 
 
 def _curve(session: Session, branch: str, up_to: int | None = None) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from fedunlearn.server.branches import (
     SERVED,
     BranchPlan,
     job_for,
+    original_rounds,
     run_branch,
     served_digest,
     wrapped_strategy,
@@ -143,12 +144,21 @@ def serve_rest(grid: Grid, session: Session) -> None:
         raise failures[0]
 
 
-def branch(grid: Grid, session: Session, ids: Sequence[str], plans: Sequence[BranchPlan]) -> list[BranchRow]:
-    """Run branches for comparison; the served model stays. Branches that are finished are not run again."""
+def retrain(grid: Grid, session: Session, ids: Sequence[str], rounds: int | None = None) -> BranchRow:
+    """Retrain without the forget set, for comparison; the served model stays. What is finished is not run again.
+
+    Args:
+        rounds: None: as many as the model that the requests found had.
+    """
     roster = call_roll(grid, session.settings.timeout)
     receive(grid, session.ledger, roster, _finished(session), session.settings.timeout)
     job = job_for([session.ledger.request(id) for id in ids])
-    return [run_branch(grid, session, roster, job, plan) for plan in plans]
+    whole = original_rounds(session, job)
+    kind = "retrained" if rounds in (None, whole) else "retrained-shorter"
+    settings = UnlearnSettings(
+        method="retrain", rounds=rounds or whole, local_epochs=session.settings.local_epochs
+    )
+    return run_branch(grid, session, roster, job, BranchPlan(kind, settings))
 
 
 def _check_layers(session: Session, settings: UnlearnSettings) -> None:
@@ -225,7 +235,7 @@ def _unlearned(grid: Grid, session: Session, roster: Roster, job: Job, settings:
         # Nothing can be localised without the target; starting again without its data needs nobody's help.
         update = {
             "method": "retrain",
-            "rounds": session.settings.rounds,
+            "rounds": original_rounds(session, job),
             "local_epochs": session.settings.local_epochs,
         }
         detail = {"why": str(gone), "instead": "retrain", "asked": settings.method}

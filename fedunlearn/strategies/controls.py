@@ -39,6 +39,7 @@ class Control:
     name: str
     what: str
     make_phases: Callable[[UnlearnSettings], Sequence[Phase]]
+    options: frozenset[str]
     source: str = CONTROL
     scopes: frozenset[Scope] = EVERY_SCOPE
     needs_target: bool = False
@@ -71,7 +72,15 @@ def _trigger(settings: UnlearnSettings) -> Backdoor:
 
 
 def _zero(settings: UnlearnSettings) -> Sequence[Phase]:
+    _unit(settings)
     return [Phase("query.count", "remaining", lambda state: Down(), _say_how_many, _zero_output)]
+
+
+def _unit(settings: UnlearnSettings) -> int:
+    unit = settings.options.get("unit", 0)
+    if not isinstance(unit, int):
+        raise SettingsError(f"unit = {unit!r}: expected the number of a class.")
+    return unit
 
 
 def _say_how_many(work: Work) -> Reply:
@@ -80,7 +89,7 @@ def _say_how_many(work: Work) -> Reply:
 
 def _zero_output(state: State, replies: Sequence[ClientReply]) -> State:
     """The forgotten class's output unit gets no weight and a bias that never wins."""
-    unit = int(state.settings.options.get("unit", 0))
+    unit = _unit(state.settings)
     model = {name: tensor.clone() for name, tensor in state.model.items()}
     for name in state.layout.output:
         if not 0 <= unit < len(model[name]):
@@ -90,7 +99,17 @@ def _zero_output(state: State, replies: Sequence[ClientReply]) -> State:
 
 
 for _control in (
-    Control("trigger-scrub", "teaches the right answer to stamped images, and forgets nothing else", _scrub),
-    Control("zero-output-unit", "silences one output unit (option `unit`), and forgets nothing else", _zero),
+    Control(
+        "trigger-scrub",
+        "Control: teaches the right answer to stamped images, and forgets nothing else.",
+        _scrub,
+        frozenset({"backdoor"}),
+    ),
+    Control(
+        "zero-output-unit",
+        "Control: silences one output unit (option unit), and forgets nothing else.",
+        _zero,
+        frozenset({"unit"}),
+    ),
 ):
     methods.register(_control.name, _control)

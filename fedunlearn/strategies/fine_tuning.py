@@ -18,6 +18,7 @@ class FineTuning:
     source: str = "the usual baseline: training goes on without the forget set"
     scopes: frozenset[Scope] = EVERY_SCOPE
     needs_target: bool = False
+    options: frozenset[str] = frozenset()
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """`settings.rounds` recovery rounds."""

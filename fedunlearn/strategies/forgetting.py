@@ -71,7 +71,7 @@ def goals(losses: Tensor, labels: Tensor, unseen: Tensor, unseen_labels: Tensor)
 
 def ascend(work: Work) -> Reply:
     """Raise the loss of the forget set to that of guessing (log K), and no further."""
-    bound = math.log(_classes(work))
+    bound = math.log(work.classes)
     labels = work.forget.labels
 
     def below_bound(model: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor:
@@ -112,7 +112,3 @@ def _train(work: Work, loss: ByPosition) -> Reply:
     recipe = replace(recipe, batch_size=2 * recipe.batch_size)
     result = train_locally(work.task, work.model, samples, recipe, work.generator, portion=work.portion, loss=loss)
     return work.updated(len(samples), loss=result.mean_loss, epochs=recipe.local_epochs)
-
-
-def _classes(work: Work) -> int:
-    return int(evaluate(work.task, work.model, work.forget).logits.shape[1])

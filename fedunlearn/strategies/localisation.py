@@ -21,13 +21,15 @@ from fedunlearn.strategies.method import ClientReply, Down, Phase, Reply, State,
 
 Scores = dict[str, torch.Tensor]
 
-REFERENCE, SPREAD, MASSES = "reference:", "spread", "masses"
+REFERENCE, SPREAD, MASSES, CLASSES = "reference:", "spread", "masses", "classes"
 MOST_SAMPLES = 512
 """A client attributes at most this many samples: the mean settles long before."""
 RANKINGS = ("excess", "ratio", "forget-only", "random", "least")
 
 DEVIATIONS = 1.5
 """An excess is the target's own when it is this many deviations above what remaining clients show each other."""
+OWNED = 0.5
+"""A forget set is the target's own when at least this share of its kind, class by class, is not held by others."""
 COVERAGE = 0.95
 """Share of a layer's excess that the selected channels cover."""
 HEAVY, DIFFUSE_RATIO = 3.0, 0.8
@@ -49,22 +51,24 @@ def attribution_of(work: Work, samples: Samples) -> dict[str, torch.Tensor]:
 
 
 def make_reference(work: Work) -> Reply:
-    """A remaining client's half: its mean attribution over (a seeded sample of) its retained data."""
+    """A remaining client's half: its mean attribution over (a seeded sample of) its retained data, and class counts."""
     started = time.monotonic()
     samples = _some(work.retain, work.generator)
     scores = {layer: score.numpy() for layer, score in attribution_of(work, samples).items()}
+    scores[CLASSES] = class_counts(work.retain, work.classes).numpy()
     return Reply(scores, {"num-examples": len(samples), "seconds": time.monotonic() - started})
 
 
 def collect_reference(state: State, replies: Sequence[ClientReply]) -> State:
     """The server's half: the clients' average, and how far the remaining clients are from each other."""
     counts = [int(reply.metrics["num-examples"]) for reply in replies]
-    reference = weighted_mean([reply.arrays for reply in replies], counts)
+    reference = weighted_mean([_layers(reply.arrays) for reply in replies], counts)
     remaining = [reply for reply in replies if reply.role == "remaining"]
-    scores = [_tensors(reply.arrays) for reply in remaining]
+    scores = [_tensors(_layers(reply.arrays)) for reply in remaining]
     totals = excess_totals(scores, [int(reply.metrics["num-examples"]) for reply in remaining]) or [0.0]
     masses = [mass(one) for one in scores] or [0.0]
     arrays = {f"{REFERENCE}{layer}": array for layer, array in reference.items()}
+    arrays[CLASSES] = np.sum([reply.arrays[CLASSES] for reply in replies], axis=0, dtype=np.float32)
     arrays[SPREAD] = np.array([np.mean(totals) + DEVIATIONS * np.std(totals)], np.float32)
     arrays[MASSES] = np.array([np.mean(masses), np.max(masses)], np.float32)
     return replace(state, arrays={**state.arrays, **arrays})
@@ -98,15 +102,38 @@ def select_channels(work: Work) -> Reply:
 def _read_off(own: Scores, reference: Scores, work: Work) -> ChannelMask:
     """The ratio that the attribution itself asks for.
 
-    Concentrated: what covers 95 % of the excess. Learned by heart: most of every layer. Neither: nothing, so that
-    plain fine-tuning is left, because the target is no more special than the others are to each other.
+    Concentrated, or the target's own (the others hold less of its classes than it does, so that a model retrained
+    without it would know them worse): what covers 95 % of the excess. Learned by heart: most of every layer. None of
+    these: nothing, so that plain fine-tuning is left; the target is no more special than the others are to each other.
     """
-    average, highest = (float(value) for value in work.arrays[MASSES])
-    if total_excess(own, reference) > float(work.arrays[SPREAD][0]):
+    special = total_excess(own, reference) > float(work.arrays[SPREAD][0])
+    if special or owned_share(class_counts(work.forget, work.classes), work.arrays[CLASSES]) > OWNED:
         return auto_mask(own, reference, COVERAGE)
+    average, highest = (float(value) for value in work.arrays[MASSES])
     if mass(own) > max(HEAVY * average, highest):
         return top_ratio(rank("excess", own, reference), DIFFUSE_RATIO, work.layout)
     return ChannelMask.empty(work.layout)
+
+
+def class_counts(samples: Samples, classes: int) -> torch.Tensor:
+    """How many samples of each class there are, float32 (K,)."""
+    return torch.bincount(samples.labels, minlength=classes).float()
+
+
+def owned_share(forgotten: torch.Tensor, retained: np.ndarray) -> float:
+    """Of all samples like the forgotten ones, the share that is forgotten: 0 to 1.
+
+    Args:
+        forgotten: forgotten samples of each class, (K,).
+        retained: retained ones in the whole federation, (K,).
+    """
+    everything = forgotten + torch.from_numpy(retained.copy())
+    shares = torch.where(everything > 0, forgotten / everything.clamp_min(1), 0.0)
+    return float((forgotten * shares).sum() / forgotten.sum().clamp_min(1))
+
+
+def _layers(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: array for name, array in arrays.items() if name != CLASSES}
 
 
 def _some(samples: Samples, generator: torch.Generator) -> Samples:

@@ -16,6 +16,7 @@ from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion, pack, unpack
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
+from fedunlearn.errors import SettingsError
 from fedunlearn.registry import Registry
 from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.training import TrainingSettings
@@ -77,6 +78,7 @@ class Work:
         role: "target" if the client holds part of the forget set.
         model: the received model, to be changed in place.
         base: the state of the model that the request found.
+        classes: number of classes.
         forget: the client's part of the forget set (training samples only).
         retain: the client's retained training samples.
         held_out: samples that the client never trained on, whether it keeps them or not.
@@ -91,6 +93,7 @@ class Work:
     layout: Layout
     mask: ChannelMask | None
     portion: Portion
+    classes: int
     forget: Samples
     retain: Samples
     held_out: Samples
@@ -169,6 +172,7 @@ class Method(Protocol):
         source: the paper, and what of it is reconstruction.
         scopes: the scopes it serves.
         needs_target: whether a target must answer for it to work.
+        options: names of its options (may be absent: then any is let through); see `checked_phases`.
     """
 
     @property
@@ -183,6 +187,22 @@ class Method(Protocol):
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """The phases, in order. `rounds`: of the federation's own recipe. Raises SettingsError."""
         ...
+
+
+def checked_phases(method: Method, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
+    """The method's phases, once the options are known to be its own.
+
+    A method names its options in `options: frozenset[str]`; one that has no such attribute takes any.
+
+    Raises:
+        SettingsError: the method has no such option, or cannot work with these settings.
+    """
+    known: frozenset[str] | None = getattr(method, "options", None)
+    unknown = sorted(set(settings.options) - known) if known is not None else []
+    if unknown:
+        has = f"its options: {', '.join(sorted(known))}" if known else "it has none"
+        raise SettingsError(f"method {method.name!r} has no option {unknown[0]!r}; {has}.")
+    return method.phases(settings, rounds)
 
 
 methods: Registry[Method] = Registry("method", group="fedunlearn.methods")

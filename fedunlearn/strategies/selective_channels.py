@@ -55,6 +55,7 @@ class SelectiveChannels:
     source: str = "Xu et al. 2024, arXiv 2406.12516; reconstruction of all formulas"
     scopes: frozenset[Scope] = EVERY_SCOPE
     needs_target: bool = True
+    options: frozenset[str] = frozenset({"attribution", "ranking", "forget_step"})
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """Two queries, then `settings.rounds` recovery rounds with their forget steps."""

@@ -17,7 +17,7 @@ from fedunlearn.errors import ClientError, RequestError
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.content import ARRAYS, CONFIG, EXTRA, MASK, array_record
 from fedunlearn.strategies.exchange import Outcome, exchange
-from fedunlearn.strategies.method import ClientReply, Method, Phase, State
+from fedunlearn.strategies.method import ClientReply, Method, Phase, State, checked_phases
 from fedunlearn.strategies.roster import Roster
 
 
@@ -99,7 +99,7 @@ def serve(
         ClientError: nobody answered a phase.
     """
     check_serves(method, job, roster)
-    phases = method.phases(state.settings, state.rounds)
+    phases = checked_phases(method, state.settings, state.rounds)
     done, state = recorder.resume(state)
     base_digest, base_record = digest_state(state.base), array_record(_numpy(state.base))
     for number in range(done, len(phases)):

@@ -51,6 +51,11 @@ def _imported_task(name: str) -> Task:
         raise SettingsError(
             f"task {name!r}: there is no module {error.name!r}; run from its folder or install it."
         ) from error
+    except Exception as error:  # whatever a module of the user's raises
+        raise SettingsError(
+            f"task {name!r}: importing {module_name!r} failed ({type(error).__name__}: {error}); "
+            f"`python -c 'import {module_name}'` shows where."
+        ) from error
     task = getattr(module, attribute, None)
     if task is None:
         raise SettingsError(f"task {name!r}: module {module_name!r} has no {attribute!r}; check the name.")
