@@ -28,8 +28,9 @@ RANKINGS = ("excess", "ratio", "forget-only", "random", "least")
 
 DEVIATIONS = 1.5
 """An excess is the target's own when it is this many deviations above what remaining clients show each other."""
-OWNED = 0.5
-"""A forget set is the target's own when at least this share of its kind, class by class, is not held by others."""
+OWNED, WHOLLY_OWNED = 0.5, 0.7
+"""Of what covers the excess nothing is taken when this share of the target's kind of samples, class by class, is its
+own, all when the larger share is, and in between in proportion: the more the others hold, the less goes with it."""
 COVERAGE = 0.95
 """Share of a layer's excess that the selected channels cover."""
 HEAVY, DIFFUSE_RATIO = 3.0, 0.8
@@ -102,13 +103,19 @@ def select_channels(work: Work) -> Reply:
 def _read_off(own: Scores, reference: Scores, work: Work) -> ChannelMask:
     """The ratio that the attribution itself asks for.
 
-    Concentrated, or the target's own (the others hold less of its classes than it does, so that a model retrained
-    without it would know them worse): what covers 95 % of the excess. Learned by heart: most of every layer. None of
-    these: nothing, so that plain fine-tuning is left; the target is no more special than the others are to each other.
+    Concentrated: what covers 95 % of the excess. The target's own, because the others hold less of its classes than
+    it does, so that a model retrained without it would know them worse: a part of that, by how much is its own.
+    Learned by heart: most of every layer. None of these: nothing, so that plain fine-tuning is left; the target is no
+    more special than the others are to each other.
     """
-    special = total_excess(own, reference) > float(work.arrays[SPREAD][0])
-    if special or owned_share(class_counts(work.forget, work.classes), work.arrays[CLASSES]) > OWNED:
-        return auto_mask(own, reference, COVERAGE)
+    covering = auto_mask(own, reference, COVERAGE)
+    if total_excess(own, reference) > float(work.arrays[SPREAD][0]):
+        return covering
+    owned = owned_share(class_counts(work.forget, work.classes), work.arrays[CLASSES])
+    part = min(1.0, (owned - OWNED) / (WHOLLY_OWNED - OWNED))
+    if part > 0:
+        sizes = {g.layer: part * len(covering.selected[g.layer]) / g.channels for g in work.layout.groups}
+        return top_ratio(rank("excess", own, reference), sizes, work.layout)
     average, highest = (float(value) for value in work.arrays[MASSES])
     if mass(own) > max(HEAVY * average, highest):
         return top_ratio(rank("excess", own, reference), DIFFUSE_RATIO, work.layout)
