@@ -31,10 +31,6 @@ app = typer.Typer(
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-RequestId = Annotated[
-    str | None,
-    typer.Option("--request", metavar="ID", help="The deletion request.", show_default="the only one there is"),
-]
 Text = str | None
 Kind = StrEnum("Kind", ["TASKS", "METHODS", "METRICS"])
 
@@ -220,12 +216,16 @@ def benchmark(
 
 
 @app.command()
-def report(run: Run, as_json: Json = False) -> None:
-    """Write the report of the comparison in RUN, one self-contained HTML page."""
+def report(
+    run: Run,
+    request: Annotated[Text, _option("The deletion request.", "ID", default="the last one served")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the report of the last comparison in RUN, one self-contained HTML page."""
     with command_output(as_json) as output:
         from fedunlearn.federation import Federation
 
-        page = Federation.open(run).report()
+        page = Federation.open(run).report(request, on_progress=output.on_progress)
         output.answer({"report": page}, f"The report is {page}")
 
 

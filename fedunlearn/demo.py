@@ -11,8 +11,9 @@ from fedunlearn.server.session import OnProgress
 SETTINGS: dict[str, Any] = {
     "task": "mnist5k",
     "partition": "dirichlet:1.0",
-    "seed": 0,
-    "backdoor": "client=0,share=0.8,target=0",
+    # With this seed client 0 holds a fifth of the data: a back-door of a smaller client is averaged away.
+    "seed": 63,
+    "backdoor": "client=0,share=0.9,target=0",
 }
 
 

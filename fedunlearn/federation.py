@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from fedunlearn.clients.inbox import Inbox
 from fedunlearn.config import FederationSettings, UnlearnSettings, make_settings, run_config_of
 from fedunlearn.data.holding import Holding, holding
 from fedunlearn.errors import RequestError, RunFolderError, SettingsError
+from fedunlearn.files import atomic_write_json, make_folder, read_json
+from fedunlearn.reports.document import clean
 from fedunlearn.server import comparing, jobs
-from fedunlearn.server.branches import MAIN, BranchPlan
+from fedunlearn.server.branches import MAIN, classes_of, job_for
 from fedunlearn.server.ledger_tables import BranchRow
 from fedunlearn.server.life_cycle import DeletionRequest
 from fedunlearn.server.run_folder import RunFolder
@@ -292,28 +295,48 @@ class Federation:
 
         figures = self._run(work, "compare", on_progress)
         rows = [self._session().ledger.request(id) for id in ids]
-        dataset = self._session().dataset
+        names, classes = self._session().dataset.classes, classes_of(rows)
         document = {
             "run": self.settings.model_dump(mode="json"),
             "request": {
                 "id": "+".join(ids),
-                "scope": rows[0].scope,
+                "scope": rows[0].scope if len({row.scope for row in rows}) == 1 else "several",
                 "clients": sorted({target for row in rows for target in row.targets}),
-                "classes": None if rows[0].classes is None else [dataset.classes[c] for c in rows[0].classes],
+                "classes": None if classes is None else [names[one] for one in classes],
                 "count": sum(row.count for row in rows),
             },
             **figures,
             "attribution": self._attribution(ids, figures),
         }
         if pooled:
-            self._add_pooled(ids, figures, rows[0].classes or ())
+            self._add_pooled(ids, figures, classes or ())
+        atomic_write_json(self._saved_comparison(ids), clean(document))
         return Comparison(document)
 
-    def report(self, request: RequestLike = None, on_progress: OnProgress = None) -> Path:
-        """Write the report of a request (None: the last served) into the run folder; return the page."""
-        comparison = self.compare(request, retrain=False, on_progress=on_progress)
+    def report(
+        self, request: RequestLike | Sequence[DeletionRequest | str] = None, on_progress: OnProgress = None
+    ) -> Path:
+        """Write the report of a request (None: the last served) into the run folder; return the page.
+
+        It shows the last comparison of the unlearned model; if there is none yet, one without retraining is made.
+        """
+        ids = self._served(request)
+        saved = self._saved_comparison(ids)
+        comparison = Comparison(read_json(saved)) if saved.is_file() else None
+        if comparison is None or comparison.document["models"]["unlearned"]["digest"] != self._unlearned_digest(ids):
+            comparison = self.compare(ids, retrain=False, on_progress=on_progress)
         comparison.save(self.folder)
         return self._folder.report
+
+    def _saved_comparison(self, ids: Sequence[str]) -> Path:
+        joined = "+".join(sorted(ids))
+        # A file name has at most 255 bytes.
+        name = joined if len(joined) <= 200 else hashlib.sha256(joined.encode()).hexdigest()
+        return make_folder(self._folder.audit) / f"comparison-{name}.json"
+
+    def _unlearned_digest(self, ids: Sequence[str]) -> str:
+        session = self._session()
+        return comparing.unlearned_branch(session, job_for([session.ledger.request(id) for id in ids])).head
 
     def _add_pooled(self, ids: list[str], figures: Mapping[str, Any], classes: Sequence[int]) -> None:
         from fedunlearn.pooled_audit import pooled_audit
@@ -429,7 +452,7 @@ class Federation:
         path = kept_path(first, "attribution", sorted(ids))
         if figures["method"]["selected"] is None or not path.is_file():
             return None
-        mask = comparing.mask_of(session, comparing.unlearned_branch(session, jobs.job_for(rows)))
+        mask = comparing.mask_of(session, comparing.unlearned_branch(session, job_for(rows)))
         shown = {}
         with np.load(path, allow_pickle=False) as scores:
             for group in session.architecture.layout.groups:
@@ -467,8 +490,9 @@ def unlearn_settings(
 
 
 def _ids(request: RequestLike | Sequence[DeletionRequest | str]) -> list[str]:
+    """Ids of the requests; those that were served together may come as they are shown, joined by "+"."""
     several = [request] if isinstance(request, DeletionRequest | str) else list(request or ())
-    return [one if isinstance(one, str) else one.id for one in several]
+    return [id for one in several for id in (one.split("+") if isinstance(one, str) else (one.id,))]
 
 
 def _union(one: Sequence[int], other: Sequence[int] | None) -> tuple[int, ...]:

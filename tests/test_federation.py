@@ -181,6 +181,25 @@ def test_a_request_filed_while_training_runs_is_served_between_two_rounds(tmp_pa
     assert rounds[1].digest_before == rounds[0].digest_after
 
 
+def test_a_class_is_forgotten_everywhere_though_it_was_asked_for_in_the_middle_of_a_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = Federation.simulate("digits", out=tmp_path / "run", **{**TINY, "rounds": 3})
+    asked = []
+
+    def file(client: int, kind: str) -> None:
+        # Client 0 has answered this round; what it holds of the class must not be left out.
+        if (client, kind) == (1, "train") and not asked:
+            asked.append(federation.request_deletion(classes=[4]))
+
+    misbehave(monkeypatch, file)
+    federation.train(on_progress=None)
+    [request] = federation.requests()
+    assert (request.state, request.clients) == ("done", (0, 1, 2))
+    assert {inbox(federation, client).get(request.id).state for client in range(3)} == {"done"}
+    assert ledger(federation).events("announcement-ignored") == []
+
+
 def test_a_request_that_fails_does_not_end_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     federation = Federation.simulate("digits", out=tmp_path / "run", **{**TINY, "rounds": 3})
 

@@ -16,6 +16,9 @@ from fedunlearn.strategies import methods
 SiteHandler = Callable[[Message, Site], Message]
 SiteOf = Callable[[Context], Site]
 
+STANDARD_MESSAGES = ("query.reference", "query.attribute", "train.forget", "train.recover")
+"""What any method may send, whatever its settings; a message of another name it sends by default as well."""
+
 
 def client_app() -> ClientApp:
     """The app of a simulated federation: ordinary training and everything that erasure needs."""
@@ -43,13 +46,11 @@ def add_erasure(app: ClientApp, site_of: SiteOf) -> ClientApp:
 
 def _phase_messages() -> set[tuple[str, str]]:
     """Every message that a phase of a registered method sends, as (category, action)."""
-    names = set()
+    messages = set(STANDARD_MESSAGES)
     for name in methods.names():
-        method = methods.get(name)
-        for phase in method.phases(UnlearnSettings(method=name), rounds=1):
-            category, _, action = phase.message.partition(".")
-            names.add((category, action))
-    return names
+        phases = methods.get(name).phases(UnlearnSettings(method=name), rounds=1)
+        messages.update(phase.message for phase in phases)
+    return {(category, action) for category, _, action in (message.partition(".") for message in messages)}
 
 
 def _behind_guard(handler: SiteHandler, site_of: SiteOf) -> Callable[[Message, Context], Message]:

@@ -10,14 +10,12 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from io import BytesIO
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 
 from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.audit.loss_histogram import BINS
+from fedunlearn.clients.guard_arrays import Judge, channel_indices, like_incoming, no_array, score_per_channel
 from fedunlearn.errors import ClientError, FedunlearnError
 from fedunlearn.strategies.content import ARRAYS, CONFIG, FLAGS, METRICS
 
@@ -49,9 +47,6 @@ AUDIT_NUMBER = re.compile(
     r"num-examples|seconds|(retain|forget\.(all|triggered|untriggered|canaries))"
     r"\.(correct|total|histogram|loss-sum|loss-samples|exposure-sum|exposure-samples)"
 )
-
-Judge = Callable[[str, Array], str | None]
-"""Judges one array by name: what was expected of it, or None when it is fine."""
 
 
 @dataclass(frozen=True)
@@ -106,86 +101,17 @@ def check(incoming: Message, reply: RecordDict, channels: Mapping[str, int], cla
 def _allowed(incoming: Message, channels: Mapping[str, int], classes: int) -> Allowed:
     kind = incoming.metadata.message_type
     if kind in ("query.requests", "query.acknowledge"):
-        return Allowed(_no_array, announcement=True)
+        return Allowed(no_array, announcement=True)
     if kind == "query.attribute":
-        return Allowed(_channel_indices(channels), QUERY_NUMBERS.__contains__)
+        return Allowed(channel_indices(channels), QUERY_NUMBERS.__contains__)
     if kind.startswith("query"):
-        return Allowed(_score_per_channel(channels, classes), QUERY_NUMBERS.__contains__)
+        return Allowed(score_per_channel(channels, classes), QUERY_NUMBERS.__contains__)
     if kind.startswith("train"):
-        return Allowed(_like_incoming(incoming), TRAINING_NUMBERS.__contains__)
+        return Allowed(like_incoming(incoming), TRAINING_NUMBERS.__contains__)
     if kind.startswith("evaluate"):
         lists = {"histogram": BINS, "total": classes, "correct": classes}
-        return Allowed(_no_array, lambda key: AUDIT_NUMBER.fullmatch(key) is not None, lists=lists)
-    return Allowed(_no_array)
-
-
-def _no_array(name: str, array: Array) -> str | None:
-    return "no array at all"
-
-
-def _score_per_channel(channels: Mapping[str, int], classes: int) -> Judge:
-    """Aggregates only: one float a channel under the layer's name, or one float a class under "classes"."""
-    lengths = {"classes": classes, **channels}
-
-    def judge(name: str, array: Array) -> str | None:
-        if name not in lengths:
-            return f"the name of a layer ({', '.join(channels)})"
-        return _unlike(array, "float32", (lengths[name],))
-
-    return judge
-
-
-def _channel_indices(channels: Mapping[str, int]) -> Judge:
-    """Sorted, distinct indices of channels that exist."""
-
-    def judge(name: str, array: Array) -> str | None:
-        if name not in channels:
-            return f"the name of a layer ({', '.join(channels)})"
-        expected = f"int32, sorted and distinct indices below {channels[name]}"
-        if len(array.shape) != 1 or _unlike(array, "int32", tuple(array.shape)):
-            return expected
-        indices = array.numpy()
-        inside = len(indices) == 0 or (indices[0] >= 0 and indices[-1] < channels[name])
-        return None if inside and (np.diff(indices) > 0).all() else expected
-
-    return judge
-
-
-def _like_incoming(incoming: Message) -> Judge:
-    """What a training reply may hold is what came down: same names, types and shapes."""
-    sent = incoming.content.array_records.get(ARRAYS, ArrayRecord())
-
-    def judge(name: str, array: Array) -> str | None:
-        if name not in sent:
-            return "only parameters that the server sent"
-        return _unlike(array, str(sent[name].dtype), tuple(sent[name].shape))
-
-    return judge
-
-
-def _unlike(array: Array, dtype: str, shape: tuple[int, ...]) -> str | None:
-    """What was expected, unless the array is its header and its numbers, with nothing carried along."""
-    header = _header(dtype, shape)
-    size = len(header) + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    fits = (
-        (array.dtype, tuple(array.shape)) == (dtype, shape)
-        and len(array.data) == size
-        and array.data.startswith(header)
-    )
-    return None if fits else f"{dtype} {shape} and no byte more"
-
-
-@lru_cache(maxsize=1024)
-def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
-    """What numpy writes before the numbers of such an array."""
-    buffer = BytesIO()
-    described = {
-        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
-        "fortran_order": False,
-        "shape": shape,
-    }
-    np.lib.format.write_array_header_1_0(buffer, described)
-    return buffer.getvalue()
+        return Allowed(no_array, lambda key: AUDIT_NUMBER.fullmatch(key) is not None, lists=lists)
+    return Allowed(no_array)
 
 
 def _check_metrics(kind: str, record: MetricRecord, allowed: Allowed) -> None:
@@ -208,8 +134,14 @@ def _check_metrics(kind: str, record: MetricRecord, allowed: Allowed) -> None:
             raise _refused(kind, where, f"each sample once, and {MINIMUM_SAMPLES} samples at least")
         if what in ("loss-samples", "exposure-samples") and not MINIMUM_SAMPLES <= number <= samples:  # type: ignore[operator]
             raise _refused(kind, where, f"a number of samples, {MINIMUM_SAMPLES} at least")
+        if what == "loss" and kind.startswith("train.") and not _are_several(record.get("num-examples")):
+            raise _refused(kind, where, f"a mean over {MINIMUM_SAMPLES} samples at least")
         if what in ("loss-sum", "exposure-sum") and f"{group}.{what[:-3]}samples" not in record:
             raise _refused(kind, where, "a sum beside its number of samples")
+
+
+def _are_several(number: object) -> bool:
+    return isinstance(number, int) and number >= MINIMUM_SAMPLES
 
 
 def _are_counts(value: object, length: int) -> bool:
@@ -283,7 +215,8 @@ def guarded(
             reply = handler(message, context)
             if reply.has_content():
                 check(message, reply.content, channels(context), classes(context))
-                return reply
+                # A message of our own: what the handler wrote on the envelope stays here.
+                return Message(reply.content, reply_to=message)
             raise ClientError(f"the handler of {message.metadata.message_type!r} answered with an error of its own.")
         except FedunlearnError as error:
             logger.warning("%s", error)

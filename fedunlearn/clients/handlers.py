@@ -7,19 +7,22 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
 from fedunlearn.announcement import check_request_id
+from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.audit.examination import examine
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion, digest_state, unpack
 from fedunlearn.clients.site import Site
 from fedunlearn.config import UnlearnSettings, make_settings
 from fedunlearn.errors import ClientError, CorruptModel
+from fedunlearn.files import atomic_write_bytes
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.content import (
     ARRAYS,
@@ -31,6 +34,7 @@ from fedunlearn.strategies.content import (
     METRICS,
     array_record,
     numpy_arrays,
+    state_of,
 )
 from fedunlearn.strategies.method import Work, methods
 from fedunlearn.tasks.training import train_locally
@@ -78,7 +82,7 @@ def acknowledge(message: Message, site: Site) -> Message:
 def train(message: Message, site: Site) -> Message:
     """An ordinary round of local training, without anything that a filed request names."""
     config = _config(message)
-    model = site.load(_whole_model(message))
+    model = site.load(state_of(message.content.array_records[ARRAYS]))
     samples = site.training_samples()
     round_number = _integer(config, "server-round")
     seed = derive_seed(_integer(config, "seed"), "train", round_number, site.client)
@@ -114,7 +118,9 @@ def run_phase(message: Message, site: Site) -> Message:
     seed = derive_seed(_integer(config, "seed"), message.metadata.message_type, number, site.client)
 
     def keep(name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        np.savez(kept_path(site.folder, name, requests), **dict(arrays))  # type: ignore[arg-type]
+        buffer = BytesIO()
+        np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]
+        atomic_write_bytes(kept_path(site.folder, name, requests), buffer.getvalue(), mode=0o600)
 
     work = Work(
         role="target" if len(positions) else "remaining",
@@ -136,7 +142,10 @@ def run_phase(message: Message, site: Site) -> Message:
         keep=keep,
     )
     reply = phases[number].compute(work)
-    return _reply(message, reply.arrays, reply.metrics, {"deletion-request": bool(site.inbox.pending())})
+    metrics = dict(reply.metrics)
+    if metrics.get("num-examples", 0) < MINIMUM_SAMPLES:
+        metrics.pop("loss", None)  # the mean over a single sample is its loss
+    return _reply(message, reply.arrays, metrics, {"deletion-request": bool(site.inbox.pending())})
 
 
 def kept_path(folder: Path, name: str, requests: Sequence[str]) -> Path:
@@ -215,20 +224,11 @@ def _texts(config: ConfigRecord, name: str) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
 
 
-def _tensors(record: ArrayRecord) -> State:
-    # Arrays that came in a message are read-only and shared between clients; a model needs its own.
-    return {name: torch.from_numpy(array.copy()) for name, array in numpy_arrays(record).items()}
-
-
-def _whole_model(message: Message) -> State:
-    return _tensors(message.content.array_records[ARRAYS])
-
-
 def _base_model(message: Message, site: Site) -> State | None:
     """The base that the message names: out of the message, or out of this client's own store; else None."""
     digest = str(_config(message)["base"])
     if BASE in message.content.array_records:
-        base = _tensors(message.content.array_records[BASE])
+        base = state_of(message.content.array_records[BASE])
         if digest_state(base) != digest:
             raise ClientError("the base model that came does not have the digest that the message names.")
         site.base_models.put(base)

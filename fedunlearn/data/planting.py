@@ -40,8 +40,9 @@ class Backdoor:
     client: int
     share: float
     target: int
-    size: int = 3
-    margin: int = 1
+    # In the corner itself few filters see it: there it does not take.
+    size: int = 4
+    margin: int = 3
     value: float = 1.0
 
     def __post_init__(self) -> None:

@@ -97,6 +97,8 @@ def request_sentence(document: Document) -> str:
     samples = "" if count is None else f" ({count:,.0f} training sample{'s' if count != 1 else ''})"
     which = f"class {classes[0]}" if len(classes) == 1 else f"classes {_listed(classes)}"
     scope = request.get("scope")
+    if scope == "several":
+        return f"The requests, served together: forget what {who} asked for{samples}."
     if scope == "class-everywhere":
         return f"The request: forget {which} everywhere{samples}."
     if classes:

@@ -49,7 +49,8 @@ def comparison_table(document: Document) -> Group:
         parts.append(_side_by_side({**some, **beside}, models, "Controls"))
     for rounds, later in after_of(document).items():
         parts.append(_side_by_side(later, None, f"After {rounds} further ordinary rounds"))
-    parts += [_bullet(sentence) for sentence in (*said.sentences, GAP_LEFT)]
+    has_gap = any(gap_left(models, name) is not None for name in models)
+    parts += [_bullet(sentence) for sentence in (*said.sentences, *([GAP_LEFT] if has_gap else []))]
     return Group(*parts)
 
 

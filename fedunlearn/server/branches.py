@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,6 +57,11 @@ def job_for(rows: list[RequestRow]) -> Job:
         targets=tuple(sorted({target for row in rows for target in row.targets})),
         scopes=frozenset(row.scope for row in rows),  # type: ignore[misc]
     )
+
+
+def classes_of(rows: Sequence[RequestRow]) -> tuple[int, ...] | None:
+    """The classes that the requests name, all together; None when none names any."""
+    return tuple(sorted({label for row in rows for label in row.classes or ()})) or None
 
 
 def base_digest(session: Session, job: Job) -> str:

@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import RequestError
-from fedunlearn.server.branches import MAIN, BranchPlan, base_digest, job_for, original_rounds, run_branch
+from fedunlearn.server.branches import MAIN, BranchPlan, base_digest, classes_of, job_for, original_rounds, run_branch
 from fedunlearn.server.cost import cost_of
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.ledger_tables import BranchRow
@@ -65,7 +65,7 @@ def compare(
         branches[kind] = run_branch(grid, session, roster, job, BranchPlan(kind, plan))
     base = session.models.load(base_digest(session, job))
     examiner = Examiner(session, grid, roster, base)
-    classes = rows[0].classes
+    classes = classes_of(rows)
     whole = sum(tensor.numel() * tensor.element_size() for tensor in base.values())
     models = {
         "original": {
@@ -96,16 +96,15 @@ def compare(
 
 def unlearned_branch(session: Session, job: Job) -> BranchRow:
     """The last finished branch that unlearned this job. Raises RequestError when there is none."""
-    found = [
-        branch
-        for branch in session.ledger.branches("+".join(job.requests))
-        if branch.kind == "unlearned" and branch.state == "done"
-    ]
-    if not found:
-        raise RequestError(
-            f"request {'+'.join(job.requests)} has not been served yet; run `fedunlearn unlearn RUN` first."
-        )
-    return found[-1]
+    wanted = "+".join(job.requests)
+    done = [one for one in session.ledger.branches() if one.kind == "unlearned" and one.state == "done"]
+    found = [branch for branch in done if branch.request_id == wanted]
+    if found:
+        return found[-1]
+    for branch in done:
+        if set(job.requests) & set(str(branch.request_id).split("+")):
+            raise RequestError(f"request {wanted} was served together with others; name all: {branch.request_id}.")
+    raise RequestError(f"request {wanted} has not been served yet; run `fedunlearn unlearn RUN` first.")
 
 
 def void_because(original: Mapping[str, Any]) -> str | None:

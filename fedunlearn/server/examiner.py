@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-import torch
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 
 from fedunlearn.audit import accuracy, backdoor
@@ -20,7 +17,7 @@ from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import digest_state, pack
 from fedunlearn.data.dataset import Samples
 from fedunlearn.server.session import Session
-from fedunlearn.strategies.content import ARRAYS, BASE, CONFIG, MASK, array_record
+from fedunlearn.strategies.content import ARRAYS, BASE, CONFIG, MASK, array_record, state_record
 from fedunlearn.strategies.exchange import Outcome, exchange
 from fedunlearn.strategies.method import ModelState
 from fedunlearn.strategies.roster import Roster
@@ -47,6 +44,10 @@ class Examiner:
     @cached_property
     def _base_digest(self) -> str:
         return digest_state(self.base)
+
+    @cached_property
+    def _base_record(self) -> ArrayRecord:
+        return state_record(self.base)
 
     @cached_property
     def _triggered(self) -> Samples | None:
@@ -138,25 +139,25 @@ class Examiner:
         retained: bool,
         whole: bool = False,
     ) -> Outcome:
-        base, digest = self.base, self._base_digest
+        base, digest = self._base_record, self._base_digest
+        if whole:
+            base, digest = state_record(model), digest_state(model)
         config = ConfigRecord({"base": digest, "requests": list(job.requests), "retained": retained})
         content = RecordDict({CONFIG: config})
         if whole:
-            base, digest = model, digest_state(model)
-            config["base"] = digest
-            content[BASE] = array_record(_numpy(model))
+            content[BASE] = base
         elif mask is not None:
             content[MASK] = array_record(mask.to_arrays())
             content[ARRAYS] = array_record(pack(model, mask.portion(self.session.architecture.layout)))
         elif digest_state(model) != digest:
-            content[ARRAYS] = array_record(_numpy(model))
+            content[ARRAYS] = state_record(model)
         return exchange(
             self.grid,
             self.roster,
             AUDIT,
             dict.fromkeys(clients, content),
             self.session.settings.timeout,
-            base=array_record(_numpy(base)),
+            base=base,
         )
 
 
@@ -167,7 +168,3 @@ def _group(outcome: Outcome, prefix: str) -> Group | None:
         if own:
             findings.append(own)
     return read(findings)
-
-
-def _numpy(state: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in state.items()}

@@ -24,7 +24,7 @@ from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.ledger_tables import BranchRow, RequestRow, RoundRow
 from fedunlearn.server.life_cycle import OPEN, acknowledge, receive, register_keys
 from fedunlearn.server.session import Session
-from fedunlearn.strategies.content import array_record, numpy_arrays
+from fedunlearn.strategies.content import state_of, state_record
 from fedunlearn.strategies.inner import optimizer_state, restore_optimizer_state
 from fedunlearn.strategies.method import ModelState
 from fedunlearn.strategies.roster import Roster, call_roll
@@ -64,7 +64,7 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
             for sentence in strategy.roster.absent:
                 ledger.append_event("client-absent", {"branch": MAIN, "why": sentence})
         before = served_digest(session)
-        model = {name: torch.from_numpy(array.copy()) for name, array in numpy_arrays(arrays).items()}
+        model = state_of(arrays)
         examiner = Examiner(session, grid, strategy.roster, model)
         kept = {name: torch.from_numpy(array) for name, array in optimizer_state(strategy.inner).items()}
         outcome = strategy.last_round
@@ -91,7 +91,7 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
         session.tell("train", done + finished, total, f"test accuracy {figures['test_accuracy']:.3f}")
         return None
 
-    initial = array_record({name: tensor.numpy() for name, tensor in models.load(served_digest(session)).items()})
+    initial = state_record(models.load(served_digest(session)))
     # A client's own time is cut by the engine; the round as a whole waits for all of them.
     patience = settings.timeout * settings.clients
     strategy.start(grid, initial, num_rounds=total - done, timeout=patience, evaluate_fn=record)
@@ -155,9 +155,7 @@ def retrain(grid: Grid, session: Session, ids: Sequence[str], rounds: int | None
     job = job_for([session.ledger.request(id) for id in ids])
     whole = original_rounds(session, job)
     kind = "retrained" if rounds in (None, whole) else "retrained-shorter"
-    settings = UnlearnSettings(
-        method="retrain", rounds=rounds or whole, local_epochs=session.settings.local_epochs
-    )
+    settings = UnlearnSettings(method="retrain", rounds=rounds or whole, local_epochs=session.settings.local_epochs)
     return run_branch(grid, session, roster, job, BranchPlan(kind, settings))
 
 

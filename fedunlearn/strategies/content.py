@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 ARRAYS, MASK, EXTRA, BASE = "arrays", "mask", "extra", "base"
@@ -24,6 +25,16 @@ def array_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
 def numpy_arrays(record: ArrayRecord) -> dict[str, np.ndarray]:
     """A Flower record as arrays by name."""
     return {name: value.numpy() for name, value in record.items()}
+
+
+def state_record(state: Mapping[str, torch.Tensor]) -> ArrayRecord:
+    """A model state as a Flower record."""
+    return array_record({name: tensor.numpy() for name, tensor in state.items()})
+
+
+def state_of(record: ArrayRecord) -> dict[str, torch.Tensor]:
+    """A Flower record as a model state with memory of its own: arrays that came in a message are read-only."""
+    return {name: torch.from_numpy(array.copy()) for name, array in numpy_arrays(record).items()}
 
 
 def payload_bytes(content: RecordDict, without: str | None = None) -> int:

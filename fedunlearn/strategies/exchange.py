@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,42 +88,58 @@ def _send(
     ledger: Mapping[int, dict[str, int]],
 ) -> tuple[list[Answer], list[tuple[int, str]], list[int]]:
     """Answers, (client, sentence) of those who failed, and clients that lack the base."""
-    messages = []
-    for client in sorted(contents):
-        messages.append(Message(contents[client], roster.members[client].node, message_type))
-        ledger[client]["down"] += payload_bytes(contents[client], without=BASE)
-    of_node = {roster.members[client].node: client for client in contents}
+    messages = {c: Message(contents[c], roster.members[c].node, message_type) for c in sorted(contents)}
+    for client, content in contents.items():
+        ledger[client]["down"] += payload_bytes(content, without=BASE)
+    replies = grid.send_and_receive(list(messages.values()), timeout=timeout)
+    answers, dropped, up = judge(messages, replies, timeout)
+    for client, weight in up.items():
+        ledger[client]["up"] += weight
+    lacking = [answer.client for answer in answers if answer.flags.get("needs-base")]
+    for client in lacking:
+        # The refused attempt weighs nothing that a client which keeps its base would not have had to send.
+        ledger[client]["down"] = ledger[client]["up"] = 0
+    return [answer for answer in answers if answer.client not in lacking], dropped, lacking
+
+
+def judge(
+    sent: Mapping[int, Message], replies: Iterable[Message], timeout: float
+) -> tuple[list[Answer], list[tuple[int, str]], dict[int, int]]:
+    """What came back.
+
+    Args:
+        sent: client -> the message that it was sent.
+        timeout: seconds that were waited, for the sentence.
+
+    Returns:
+        The sound answers, in the order of the clients' ids; (client, sentence) of whoever failed, said nothing or
+        sent numbers that are not finite; and client -> bytes of its answer.
+    """
     # A client is found by its message: a node that vanished answers under another id.
-    silent, of_message = set(contents), {}
-    replies = list(grid.send_and_receive(messages, timeout=timeout))
-    for message in messages:
-        of_message[message.metadata.message_id] = of_node[message.metadata.dst_node_id]
-    answers, dropped, lacking = [], [], []
+    of_message = {message.metadata.message_id: client for client, message in sent.items()}
+    of_node = {message.metadata.dst_node_id: client for client, message in sent.items()}
+    answers, dropped, up, silent = [], [], {}, set(sent)
     for reply in replies:
         metadata = reply.metadata
-        sender = of_message.get(metadata.reply_to_message_id, of_node.get(metadata.src_node_id))
-        if sender is None:
+        client = of_message.get(metadata.reply_to_message_id, of_node.get(metadata.src_node_id))
+        if client is None:
             continue
-        client = sender
         silent.discard(client)
         if reply.has_error():
             dropped.append((client, str(reply.error.reason).partition("\n")[0]))
             continue
-        answer = read_answer(client, reply)
-        ledger[client]["up"] += payload_bytes(reply.content, without=FLAGS)
-        if answer.flags.get("needs-base"):
-            # The refused attempt weighs nothing that a client which keeps its base would not have had to send.
-            ledger[client]["down"] = ledger[client]["up"] = 0
-            lacking.append(client)
-        elif (wrong := not_finite(answer)) is not None:
-            dropped.append((client, f"client {client} sent {wrong}, which holds a number that is not finite."))
-        else:
+        answer = _read_answer(client, reply)
+        up[client] = payload_bytes(reply.content, without=FLAGS)
+        wrong = _not_finite(answer)
+        if wrong is None:
             answers.append(answer)
-    dropped += [(client, f"client {client} did not answer within {timeout:g} s.") for client in sorted(silent)]
-    return answers, dropped, lacking
+        else:
+            dropped.append((client, f"client {client} sent {wrong}, which holds a number that is not finite."))
+    dropped += [(client, f"client {client} did not answer within {timeout:g} s.") for client in silent]
+    return sorted(answers, key=lambda answer: answer.client), sorted(dropped), up
 
 
-def read_answer(client: int, reply: Message) -> Answer:
+def _read_answer(client: int, reply: Message) -> Answer:
     """A reply with content as arrays, metrics and flags."""
     content = reply.content
     flags = content.config_records.get(FLAGS, ConfigRecord())
@@ -136,7 +152,7 @@ def read_answer(client: int, reply: Message) -> Answer:
     )
 
 
-def not_finite(answer: Answer) -> str | None:
+def _not_finite(answer: Answer) -> str | None:
     """What in an answer holds a number that is not finite; None when all is well."""
     for name, array in answer.arrays.items():
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():

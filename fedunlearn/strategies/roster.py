@@ -34,13 +34,6 @@ class Roster:
     announced: tuple[Announcement, ...] = ()
     absent: tuple[str, ...] = ()
 
-    def client_of(self, node: int) -> int:
-        """The client behind a node id. Raises ClientError for a stranger."""
-        for member in self.members.values():
-            if member.node == node:
-                return member.client
-        raise ClientError(f"node {node} answered without having announced itself; call the roll first.")
-
     def retaining(self) -> tuple[int, ...]:
         """Clients that still hold samples to train on, in order."""
         return tuple(client for client, member in sorted(self.members.items()) if member.retained > 0)
@@ -53,8 +46,8 @@ class Roster:
 def call_roll(grid: Grid, timeout: float, nodes: Iterable[int] | None = None) -> Roster:
     """Ask `nodes` (all when None) who they are and what they have filed.
 
-    A client that does not answer is simply not on the roster. Raises ClientError when nobody answers, or when two
-    nodes claim the same client.
+    A client that does not answer is simply not on the roster. Raises ClientError when all were asked and nobody
+    answers, or when two nodes claim the same client.
     """
     asked = sorted(grid.get_node_ids() if nodes is None else nodes)
     if not asked:
@@ -79,7 +72,7 @@ def call_roll(grid: Grid, timeout: float, nodes: Iterable[int] | None = None) ->
             raise ClientError(f"two nodes say that they are client {member.client}; give each its own partition id.")
         members[member.client] = member
         announced += _announcements(config, member)
-    if not members:
+    if not members and nodes is None:
         raise ClientError(f"none of the {len(asked)} clients answered: {sentences[0] if sentences else 'no reply'}")
     return Roster(members, tuple(sorted(announced, key=lambda one: (one.id, one.client))), tuple(sentences))
 

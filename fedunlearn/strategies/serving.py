@@ -15,7 +15,7 @@ from fedunlearn.announcement import Scope
 from fedunlearn.channels.packing import digest_state
 from fedunlearn.errors import ClientError, RequestError
 from fedunlearn.randomness import derive_seed
-from fedunlearn.strategies.content import ARRAYS, CONFIG, EXTRA, MASK, array_record
+from fedunlearn.strategies.content import ARRAYS, CONFIG, EXTRA, MASK, array_record, state_record
 from fedunlearn.strategies.exchange import Outcome, exchange
 from fedunlearn.strategies.method import ClientReply, Method, Phase, State, checked_phases
 from fedunlearn.strategies.roster import Roster
@@ -101,7 +101,7 @@ def serve(
     check_serves(method, job, roster)
     phases = checked_phases(method, state.settings, state.rounds)
     done, state = recorder.resume(state)
-    base_digest, base_record = digest_state(state.base), array_record(_numpy(state.base))
+    base_digest, base_record = digest_state(state.base), state_record(state.base)
     for number in range(done, len(phases)):
         phase = phases[number]
         down = phase.down(state)
@@ -190,7 +190,3 @@ def _replies(outcome: Outcome, job: Job) -> list[ClientReply]:
         )
         for answer in outcome.answers
     ]
-
-
-def _numpy(state: dict) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in state.items()}

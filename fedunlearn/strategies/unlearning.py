@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -18,8 +17,16 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.aggregation import weighted_mean
-from fedunlearn.strategies.content import ARRAYS, FLAGS, METRICS, array_record, numpy_arrays, payload_bytes
-from fedunlearn.strategies.exchange import Answer, Metrics, Outcome, not_finite, read_answer
+from fedunlearn.strategies.content import (
+    ARRAYS,
+    METRICS,
+    array_record,
+    numpy_arrays,
+    payload_bytes,
+    state_of,
+    state_record,
+)
+from fedunlearn.strategies.exchange import Answer, Metrics, Outcome, judge
 from fedunlearn.strategies.inner import takes_the_mean
 from fedunlearn.strategies.method import ModelState, State, methods
 from fedunlearn.strategies.roster import Roster, call_roll, tell
@@ -83,7 +90,7 @@ class UnlearningStrategy(Strategy):
         self.roster = Roster({})
         self.last_round = Outcome((), ())
         self._serve_pending = serve_pending or self.serve_announced
-        self._sampled: tuple[int, ...] = ()
+        self._messages: Mapping[int, Message] = {}
         self._flagged: frozenset[int] = frozenset()
         self._sent: dict[str, np.ndarray] = {}
         self._down = 0
@@ -100,9 +107,7 @@ class UnlearningStrategy(Strategy):
         self._started = time.monotonic()
         self._call_roll(grid)
         if self.roster.announced:
-            model = {name: torch.from_numpy(array.copy()) for name, array in numpy_arrays(arrays).items()}
-            served = self._serve_pending(grid, self.roster, model)
-            arrays = array_record({name: tensor.numpy() for name, tensor in served.items()})
+            arrays = state_record(self._serve_pending(grid, self.roster, state_of(arrays)))
             # A server optimiser's last model is not the one that training goes on with now.
             if hasattr(self.inner, "current_arrays"):
                 self.inner.current_arrays = None
@@ -114,27 +119,29 @@ class UnlearningStrategy(Strategy):
         visible = cast(Grid, _Nodes(self.roster, eligible))
         template = list(self.inner.configure_train(number, arrays, config, visible))
         if not template:
+            self._messages = {}
             return []
-        self._sampled = self._choose(eligible, len(template), number)
         content = template[0].content
         self._sent = numpy_arrays(arrays)
         self._down = payload_bytes(content)
-        nodes = [self.roster.members[client].node for client in self._sampled]
-        return [Message(content, node, "train", group_id=str(number)) for node in nodes]
+        self._messages = {
+            client: Message(content, self.roster.members[client].node, "train", group_id=str(number))
+            for client in self._choose(eligible, len(template), number)
+        }
+        return list(self._messages.values())
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Average the sound replies in client order, or hand them all to a strategy that needs them."""
-        answers, dropped = self._judge(replies)
+        answers, dropped, up = judge(self._messages, replies, self.timeout)
         # Handlers that are not ours raise no flag, and who failed may have asked to leave: both are asked.
         raised = {a.client for a in answers if a.flags.get("deletion-request", True)}
         self._flagged = frozenset(raised.union(client for client, _ in dropped))
-        up = {answer.client: payload_bytes(answer.message.content, without=FLAGS) for answer in answers}
         self.last_round = Outcome(
             answers=tuple(replace(answer, arrays={}) for answer in answers),
             dropped=tuple(dropped),
-            bytes={c: {"down": self._down, "up": up.get(c, 0), "base": 0} for c in self._sampled},
+            bytes={c: {"down": self._down, "up": up.get(c, 0), "base": 0} for c in self._messages},
             seconds=time.monotonic() - self._started,
         )
         if not answers:
@@ -186,38 +193,22 @@ class UnlearningStrategy(Strategy):
         )
 
     def _call_roll(self, grid: Grid) -> None:
-        """Everybody at first; later only whoever raised the flag or was not sampled."""
-        if not self.roster.members:
+        """Everybody at first; later only whoever raised the flag, was not sampled, or is not on the roster yet."""
+        members = self.roster.members
+        if not members:
             self.roster = call_roll(grid, self.timeout)
             return
-        quiet = {c for c in self.roster.members if c not in self._sampled}
-        asked = [self.roster.members[client].node for client in sorted(quiet | self._flagged)]
-        if asked:
-            self.roster = self.roster.joined_by(call_roll(grid, self.timeout, asked))
-        else:
-            self.roster = replace(self.roster, announced=())
+        heard = {members[client].node for client in self._messages.keys() - self._flagged}
+        later = call_roll(grid, self.timeout, set(grid.get_node_ids()) - heard)
+        if any(one.scope == "class-everywhere" for one in later.announced):
+            # Some of its targets answered the round before it was filed; it is to be served with all of them.
+            later = call_roll(grid, self.timeout)
+        self.roster = self.roster.joined_by(later)
 
     def _choose(self, eligible: tuple[int, ...], count: int, number: int) -> tuple[int, ...]:
         if count >= len(eligible):
             return eligible
         return sample(eligible, count / len(eligible), derive_seed(self.seed, "sample", number))
-
-    def _judge(self, replies: Iterable[Message]) -> tuple[list[Answer], list[tuple[int, str]]]:
-        answers, dropped, silent = [], [], set(self._sampled)
-        for reply in replies:
-            client = self.roster.client_of(reply.metadata.src_node_id)
-            silent.discard(client)
-            if reply.has_error():
-                dropped.append((client, str(reply.error.reason).partition("\n")[0]))
-                continue
-            answer = read_answer(client, reply)
-            wrong = not_finite(answer)
-            if wrong is None:
-                answers.append(answer)
-            else:
-                dropped.append((client, f"client {client} sent {wrong}, which holds a number that is not finite."))
-        dropped += [(client, f"client {client} did not answer in time.") for client in sorted(silent)]
-        return sorted(answers, key=lambda answer: answer.client), sorted(dropped)
 
 
 def job_of(roster: Roster) -> Job:

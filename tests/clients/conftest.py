@@ -12,12 +12,19 @@ from fedunlearn.channels.packing import digest_state
 from fedunlearn.clients.app import client_app
 from fedunlearn.clients.site import Site, site_from_context
 from fedunlearn.config import FederationSettings, UnlearnSettings, run_config_of
+from fedunlearn.engines.flower_compat import ensure_identity
 from fedunlearn.engines.local import FIRST_NODE_ID, LocalGrid
 from fedunlearn.strategies.content import ARRAYS, BASE, CONFIG, array_record
 
 Ask = Callable[..., Message]
 
 SETTINGS = FederationSettings(task="digits", clients=3, partition="iid", local_epochs=1, learning_rate=0.1, rounds=2)
+
+
+@pytest.fixture(autouse=True)
+def identity() -> None:
+    """Without one Flower makes no message; a grid brings it, and some tests have none."""
+    ensure_identity()
 
 
 @pytest.fixture

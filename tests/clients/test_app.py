@@ -12,6 +12,7 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.engines.local import LocalGrid
 from fedunlearn.strategies import methods
 from fedunlearn.strategies.content import CONFIG
+from fedunlearn.strategies.selective_channels import STEPS
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -20,6 +21,13 @@ def test_every_message_of_every_method_has_a_handler(ask: Callable[..., Message]
         reason = ask(0, phase.message).error.reason
         # An empty message is refused by the handler itself, not for want of one.
         assert reason == f"a {phase.message!r} message came without its record 'config'."
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_forget_step_has_a_handler(ask: Callable[..., Message], step: str) -> None:
+    settings = UnlearnSettings(options={"forget_step": step})
+    for phase in methods.get("selective-channels").phases(settings, rounds=2):
+        assert "came without its record" in ask(0, phase.message).error.reason
 
 
 def test_a_stranger_s_message_is_an_error(ask: Callable[..., Message]) -> None:

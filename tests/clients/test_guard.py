@@ -56,6 +56,11 @@ def with_a_tail(array: np.ndarray, tail: bytes) -> RecordDict:
     )
 
 
+def with_kind(array: np.ndarray, kind: str) -> RecordDict:
+    whole = Array(array)
+    return RecordDict({ARRAYS: ArrayRecord({PARAMETER: Array(whole.dtype, whole.shape, kind, whole.data)})})
+
+
 def in_disguise(site: Site) -> RecordDict:
     """Bytes of images that say they are the parameter."""
     honest = Array(site.blank.state_dict()[PARAMETER].numpy())
@@ -91,6 +96,10 @@ CONTRABAND: dict[str, tuple[str, Callable[[Site], RecordDict]]] = {
         lambda site: RecordDict(
             {ARRAYS: ArrayRecord({LAYER: Array("".join(map(str, labels(site))), (16,), "numpy.ndarray", b"")})}
         ),
+    ),
+    "labels in the kind of an array": (
+        f"{ARRAYS}['{PARAMETER}']",
+        lambda site: with_kind(site.blank.state_dict()[PARAMETER].numpy(), "".join(map(str, labels(site)))),
     ),
     "labels as a metric": (f"{METRICS}['labels']", lambda site: metrics(labels=labels(site).tolist())),
     "losses": (f"{METRICS}['losses']", lambda site: metrics(losses=losses(site))),
@@ -245,6 +254,32 @@ def test_a_mask_holds_indices_of_channels_only(indices: list[int]) -> None:
 def test_counts_cannot_exceed_the_samples() -> None:
     with pytest.raises(ClientError, match=r"retain\.correct"):
         check(a_message("evaluate.audit"), metrics(retain__correct=[3] * 10, retain__total=[2] * 10), {}, 10)
+
+
+@pytest.mark.parametrize("samples", [1, 19, 20])
+def test_a_phase_tells_no_mean_loss_of_a_few_samples(samples: int) -> None:
+    reply = metrics(**{"num-examples": samples, "loss": 0.5})
+    check(a_message("train"), reply, {}, 10)
+    if samples >= 20:
+        check(a_message("train.forget"), reply, {}, 10)
+        return
+    for refused in (reply, metrics(loss=0.5)):
+        with pytest.raises(ClientError, match=r"metrics\['loss'\]"):
+            check(a_message("train.forget"), refused, {}, 10)
+
+
+def test_nothing_is_written_on_the_envelope() -> None:
+    def handler(message: Message, context: Context) -> Message:
+        reply = Message(metrics(loss=0.5), reply_to=message)
+        reply.metadata.group_id = json.dumps(SECRET_IDS)
+        reply.metadata.delivered_at = json.dumps(SECRET_IDS)
+        return reply
+
+    message = a_message("train")
+    reply = guarded(handler, lambda context: {}, lambda context: 10)(message, a_context())
+    assert reply.content.metric_records[METRICS]["loss"] == 0.5
+    assert "90210" not in repr(reply.metadata)
+    assert reply.metadata.reply_to_message_id == message.metadata.message_id
 
 
 def test_an_unknown_action_may_say_nothing() -> None:

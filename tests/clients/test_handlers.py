@@ -11,7 +11,7 @@ from fedunlearn.channels.packing import digest_state
 from fedunlearn.clients.filing import file_request
 from fedunlearn.clients.handlers import kept_path
 from fedunlearn.clients.site import Site
-from fedunlearn.config import FederationSettings, run_config_of
+from fedunlearn.config import FederationSettings, UnlearnSettings, run_config_of
 from fedunlearn.strategies.content import ARRAYS, BASE, CONFIG, FLAGS, MASK, METRICS, array_record, numpy_arrays
 
 SiteOf = Callable[[int], Site]
@@ -172,6 +172,21 @@ def test_small_groups_give_counts_alone(ask: Ask, site_of: SiteOf, model: dict) 
     content = RecordDict({CONFIG: ConfigRecord(config), BASE: array_record(model)})
     found = ask(0, "evaluate.audit", content).content.metric_records[METRICS]
     assert set(found) == {"num-examples", "forget.all.correct", "forget.all.total"}
+
+
+def test_the_mean_loss_of_a_few_forgotten_samples_stays_here(site_of: SiteOf, ask: Ask, phase_content: Content) -> None:
+    site = site_of(0)
+    layout = site.layout
+    mask = array_record(ChannelMask.full(layout).to_arrays())
+    told = []
+    for count in (5, 25):
+        positions = site.holding.training_positions(site.inbox.forgotten_positions())[:count].tolist()
+        request = file_request(site.folder, site.holding, samples=positions)
+        content = phase_content("selective-channels", 2, [request.id], **{MASK: mask})
+        settings = UnlearnSettings(rounds=1, options={"forget_step": "ascent"})
+        content[CONFIG] = ConfigRecord({**content.config_records[CONFIG], "settings": settings.model_dump_json()})
+        told.append(ask(0, "train.forget", content).content.metric_records[METRICS])
+    assert [set(one) & {"loss", "num-examples"} for one in told] == [{"num-examples"}, {"loss", "num-examples"}]
 
 
 def test_where_a_client_keeps_what_it_does_not_send(site_of: SiteOf) -> None:

@@ -20,7 +20,7 @@ def pictures(count: int = 200, classes: int = 5, seed: int = 0) -> Samples:
 
 
 def test_a_backdoor_is_read() -> None:
-    assert Backdoor.parse("client=2, share=0.5,target=1") == Backdoor(2, 0.5, 1, size=3, margin=1, value=1.0)
+    assert Backdoor.parse("client=2, share=0.5,target=1") == Backdoor(2, 0.5, 1, size=4, margin=3, value=1.0)
     text = "client=0,share=1,target=3,size=4,margin=0,value=0.5"
     assert Backdoor.parse(text) == Backdoor(0, 1.0, 3, 4, 0, 0.5)
     assert Canaries.parse("client=1,count=30") == Canaries(1, 30)
@@ -59,8 +59,8 @@ def test_the_trigger_lies_where_it_is_said_to() -> None:
     black = torch.zeros(2, 1, 28, 28)
     stamped = Backdoor(0, 0.8, 0).stamp(black)
     rows, columns = torch.nonzero(stamped[0, 0], as_tuple=True)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (24, 26, 24, 26)
-    assert stamped.sum() == 2 * 9
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (21, 24, 21, 24)
+    assert stamped.sum() == 2 * 16
     assert black.sum() == 0
 
 

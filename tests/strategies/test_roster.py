@@ -35,9 +35,6 @@ def test_who_is_there_and_who_still_has_samples() -> None:
     roster = roll(lambda client: {})
     assert roster.members[2] == Member(2, FIRST_NODE_ID + 2, 9, 2, "k")
     assert roster.retaining() == (1, 2)
-    assert roster.client_of(FIRST_NODE_ID + 1) == 1
-    with pytest.raises(ClientError, match="call the roll first"):
-        roster.client_of(5)
 
 
 def test_who_fails_is_not_there() -> None:

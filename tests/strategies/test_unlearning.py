@@ -5,14 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from flwr.app import ConfigRecord, Error, Message
+from flwr.app import ConfigRecord, Context, Error, Message
+from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 
 from fedunlearn.channels.packing import digest_state
 from fedunlearn.clients.app import client_app
 from fedunlearn.clients.inbox import Inbox
 from fedunlearn.config import FederationSettings, UnlearnSettings, run_config_of
-from fedunlearn.engines.local import LocalGrid
+from fedunlearn.engines.local import FIRST_NODE_ID, LocalGrid
 from fedunlearn.engines.quiet import quiet_flower
 from fedunlearn.errors import ClientError
 from fedunlearn.federation import Federation
@@ -25,9 +26,12 @@ SETTINGS = {"clients": 3, "partition": "iid", "rounds": 2, "local_epochs": 1, "l
 SPECS = ("fedavg", "fedprox:proximal_mu=0.1", "fedavgm:server_momentum=0.5", "fedadam", "fedmedian", "krum")
 
 
+def run_config(folder: Path, seed: int = 0) -> dict[str, object]:
+    return {**run_config_of(FederationSettings(task="digits", seed=seed, **SETTINGS)), "out": str(folder)}
+
+
 def grid_of(folder: Path, seed: int = 0) -> LocalGrid:
-    settings = FederationSettings(task="digits", seed=seed, **SETTINGS)
-    return LocalGrid(client_app, 3, {**run_config_of(settings), "out": str(folder)})
+    return LocalGrid(client_app, 3, run_config(folder, seed))
 
 
 def wrapped(place, spec: str = "fedavg", **options: object) -> UnlearningStrategy:
@@ -125,6 +129,61 @@ def test_a_round_without_an_answer_is_an_error(place, tmp_path: Path) -> None:
         with pytest.raises(ClientError, match=r"nobody answered round 1: no luck\."):
             strategy.aggregate_train(1, failed)
         assert strategy.last_round.dropped == ((0, "no luck."), (1, "no luck."), (2, "no luck."))
+
+
+def test_a_client_that_is_gone_for_good_does_not_end_the_training(place, tmp_path: Path) -> None:
+    honest, dead = client_app(), set[int]()
+
+    class App(ClientApp):
+        def __call__(self, message: Message, context: Context) -> Message:
+            client = int(context.node_config["partition-id"])
+            if client == 1 and message.metadata.message_type == "train":
+                dead.add(client)
+            if client in dead:
+                raise SystemExit(1)
+            return honest(message, context)
+
+    strategy, dropped = wrapped(place), []
+    with LocalGrid(App(), 3, run_config(tmp_path)) as grid, quiet_flower():
+        strategy.start(
+            grid,
+            array_record({n: t.numpy() for n, t in place.session.fresh(0).items()}),
+            num_rounds=3,
+            evaluate_fn=lambda finished, arrays: dropped.append([c for c, _ in strategy.last_round.dropped]),
+        )
+    assert dropped == [[], [1], [1], [1]]
+
+
+def test_a_client_that_comes_late_or_comes_back_takes_part(place, tmp_path: Path) -> None:
+    there, took_part = {0, 2}, []
+
+    class Part(LocalGrid):
+        def get_node_ids(self) -> list[int]:
+            return [FIRST_NODE_ID + client for client in sorted(there)]
+
+    def arrive(finished: int, arrays: object) -> None:
+        there.update({1} if finished == 1 else ())
+        took_part.append([answer.client for answer in strategy.last_round.answers])
+
+    strategy = wrapped(place)
+    with Part(client_app, 3, run_config(tmp_path)) as grid, quiet_flower():
+        initial = array_record({n: t.numpy() for n, t in place.session.fresh(0).items()})
+        strategy.start(grid, initial, num_rounds=2, evaluate_fn=arrive)
+    assert took_part == [[], [0, 2], [0, 1, 2]]
+
+
+def test_a_node_that_vanished_is_dropped_by_the_message_that_it_does_not_answer(place, tmp_path: Path) -> None:
+    """Flower's server answers in its place, under its own node id."""
+    strategy = wrapped(place)
+    with grid_of(tmp_path / "run") as grid, quiet_flower():
+        arrays = array_record({n: t.numpy() for n, t in place.session.fresh(0).items()})
+        messages = list(strategy.configure_train(1, arrays, ConfigRecord(), grid))
+        replies = grid.send_and_receive(messages[:2])
+        gone = Message(Error(3, "node unavailable"), reply_to=messages[2])
+        gone.metadata.__dict__["_src_node_id"] = 1
+        strategy.aggregate_train(1, [*replies, gone])
+    assert [answer.client for answer in strategy.last_round.answers] == [0, 1]
+    assert strategy.last_round.dropped == ((2, "node unavailable"),)
 
 
 def test_bytes_of_a_round_by_hand(place, tmp_path: Path) -> None:

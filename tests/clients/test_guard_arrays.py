@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from flwr.app import Array, Message, RecordDict
+
+from fedunlearn.clients.guard_arrays import Judge, channel_indices, like_incoming, no_array, score_per_channel
+from fedunlearn.strategies.content import ARRAYS, array_record
+
+
+def of_training() -> Judge:
+    sent = RecordDict({ARRAYS: array_record({"w": np.ones((2, 3), np.float32)})})
+    return like_incoming(Message(sent, 1000, "train"))
+
+
+JUDGES: dict[str, tuple[Callable[[], Judge], str, np.ndarray]] = {
+    "scores": (lambda: score_per_channel({"hidden": 4}, 10), "hidden", np.ones(4, np.float32)),
+    "classes": (lambda: score_per_channel({"hidden": 4}, 10), "classes", np.ones(10, np.float32)),
+    "indices": (lambda: channel_indices({"hidden": 4}), "hidden", np.array([0, 3], np.int32)),
+    "parameters": (of_training, "w", np.zeros((2, 3), np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_what_belongs_there_passes_and_nothing_is_carried_along(name: str) -> None:
+    make, key, array = JUDGES[name]
+    judge = make()
+    sound = Array(array)
+    assert judge(key, sound) is None
+    fields = {"dtype": sound.dtype, "shape": sound.shape, "stype": sound.stype, "data": sound.data}
+    for change in (
+        {"dtype": "float64"},
+        {"shape": (*sound.shape, 1)},
+        {"stype": "a text of any length"},
+        {"data": sound.data + b"\x01"},
+        {"data": sound.data[:-1]},
+        {"data": b"X" * len(sound.data)},
+    ):
+        assert judge(key, Array(**{**fields, **change})), change  # type: ignore[arg-type]
+    assert judge("another name", sound)
+    assert no_array(key, sound)
