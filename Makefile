@@ -31,7 +31,7 @@ test: $(STAMP)
 	$(BIN)/python -m ruff format --check fedunlearn tests
 	$(BIN)/python -m ruff check fedunlearn tests
 	$(BIN)/python -m mypy fedunlearn
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 demo: $(STAMP)
 	$(BIN)/fedunlearn demo --out demo-run

@@ -6,9 +6,8 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, cast, get_args
+from typing import Final, Literal, cast, get_args
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -56,38 +55,6 @@ class Announcement:
                 f"request {self.id} is not signed with the key that client {self.client} registered: "
                 f"file it again from that client's own folder."
             )
-
-    def to_json(self) -> str:
-        """Return this as JSON text."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @staticmethod
-    def from_json(text: str) -> Announcement:
-        """Read what `to_json` wrote.
-
-        Raises:
-            RequestError: the text is not an announcement.
-        """
-        try:
-            return Announcement._from_mapping(json.loads(text))
-        except (ValueError, TypeError, KeyError) as error:
-            raise RequestError(
-                f"a client announced a deletion request that cannot be read ({error}): use the same version "
-                f"of fedunlearn on clients and server."
-            ) from error
-
-    @staticmethod
-    def _from_mapping(content: Mapping[str, Any]) -> Announcement:
-        classes = content["classes"]
-        announcement = Announcement(
-            **{**content, "classes": None if classes is None else tuple(int(one) for one in classes)}
-        )
-        if announcement.scope not in SCOPES:
-            raise ValueError(f"scope {announcement.scope!r}")
-        if not isinstance(announcement.client, int) or not isinstance(announcement.count, int):
-            raise ValueError("client and count must be whole numbers")
-        check_request_id(announcement.id)
-        return announcement
 
 
 def check_request_id(request: str) -> str:

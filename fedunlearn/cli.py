@@ -14,7 +14,7 @@ from fedunlearn import __version__
 from fedunlearn.catalogue import catalogue
 from fedunlearn.cli_arguments import parse_numbers, parse_options, parse_ratio
 from fedunlearn.cli_output import command_output, facts, table
-from fedunlearn.cli_status import exit_status
+from fedunlearn.cli_status import end_process, exit_status
 from fedunlearn.config import FederationSettings, UnlearnSettings
 
 _DEFAULTS = FederationSettings()
@@ -265,4 +265,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # So that --task module:object finds a module of this folder; last, so that it hides nothing.
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
-    return exit_status(lambda: app(words, prog_name="fedunlearn", standalone_mode=False), words)
+    status = exit_status(lambda: app(words, prog_name="fedunlearn", standalone_mode=False), words)
+    return end_process(status) if arguments is None else status

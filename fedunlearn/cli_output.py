@@ -7,8 +7,8 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -29,14 +29,17 @@ class Output:
         stream: standard output as it was when the command began.
         as_json: True: one JSON document; False: text and tables for a person.
         on_progress: for the call's `on_progress`.
+        end_progress: takes the bars off the terminal; an answer would be written into them.
     """
 
     stream: TextIO
     as_json: bool
     on_progress: OnProgress
+    end_progress: Callable[[], None]
 
     def answer(self, document: Any, *shown: RenderableType) -> None:
         """Print `document` as JSON, or else what is `shown` to a person."""
+        self.end_progress()
         if self.as_json:
             print_json(document, self.stream)
             return
@@ -52,8 +55,8 @@ class Output:
 def command_output(as_json: bool) -> Iterator[Output]:
     """The `Output` of one command; while it runs, whatever any library prints goes to standard error."""
     stream = sys.stdout
-    with redirect_stdout(sys.stderr), progress_reporter() as on_progress:
-        yield Output(stream, as_json, on_progress)
+    with redirect_stdout(sys.stderr), ExitStack() as progress:
+        yield Output(stream, as_json, progress.enter_context(progress_reporter()), progress.close)
 
 
 def facts(record: Any) -> RenderableType:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import click
 
@@ -13,6 +17,8 @@ from fedunlearn.errors import FedunlearnError
 
 FAILED = 1
 INTERRUPTED = 130
+CLIENT_THREAD = "fedunlearn-clients"
+"""Name of the local engine's threads, which must not be imported here: it takes flwr."""
 
 
 def exit_status(call: Callable[[], object], words: Sequence[str]) -> int:
@@ -51,6 +57,19 @@ def exit_status(call: Callable[[], object], words: Sequence[str]) -> int:
         print_error(f"interrupted; what was finished is kept, and the same command resumes it: {again}", as_json)
         return INTERRUPTED
     return 0
+
+
+def end_process(status: int) -> int:
+    """Return `status`, or end the process with it at once where a client's thread that was cut off is still busy.
+
+    Python would end that thread in the middle of torch, which aborts: another status, and a line nobody understands.
+    """
+    if any(thread.name == CLIENT_THREAD for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(status)
+    return status
 
 
 def _refuse(error: click.UsageError, as_json: bool) -> int:

@@ -41,7 +41,3 @@ class RunFolderError(FedunlearnError):
 
 class ClientError(FedunlearnError):
     """A client raised, hung, died, or sent what it must not."""
-
-
-class VoidExperiment(FedunlearnError):
-    """The back-door or the canaries did not take, so that their removal would show nothing."""

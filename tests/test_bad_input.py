@@ -42,7 +42,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object, status: int = 1)
         (["--client", 0, "--classes", "0,1,2,3,4,5,6,7,8,9"], 1, "without a sample to train on"),
         (["--classes", "0,1,2,3,4,5,6,7,8,9"], 1, "leave the federation without data"),
         (["--classes", "3,77"], 1, "no client holds a sample of class 77; classes there: 0, 1"),
-        (["--client", 0, "--classes", "1", "--samples", "1"], 1, "classes or samples, not both"),
+        (["--client", 0, "--classes", "1", "--samples", "1"], 2, "classes or samples, not both"),
         (["--samples", "1"], 2, "name a client"),
         ([], 2, "name a client"),
     ],

@@ -20,6 +20,12 @@ def test_what_the_documentation_names_is_known() -> None:
     assert {"test_accuracy", "backdoor_success", "membership_auc", "cost"} <= names("metrics")
 
 
+def test_a_method_says_what_it_does_and_which_options_it_has() -> None:
+    known = {item["name"]: item for item in catalogue("methods")}
+    assert len({item["what"] for item in known.values()}) == len(known)
+    assert known["zero-output-unit"]["options"] == ["unit"]
+
+
 def names(kind: str) -> set[str]:
     return {item["name"] for item in catalogue(kind)}
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
+from fedunlearn import cli_output
 from fedunlearn.cli_output import command_output, facts, plain, print_error, table
 
 
@@ -66,6 +69,26 @@ def test_a_person_gets_text_and_tables(capsys: pytest.CaptureFixture[str]) -> No
     assert ["parts", "-"] in lines
     assert ["│", "b", "[x]", "│", "1", "│", "1,", "2", "│"] in lines
     assert lines[-1] == ["Next:", "[that]"]
+
+
+def test_bars_are_off_the_terminal_before_the_answer_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    @contextmanager
+    def bars():
+        yield lambda progress: None
+        written.append("bars are off")
+
+    class Terminal(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    monkeypatch.setattr(cli_output, "progress_reporter", bars)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    with command_output(as_json=True) as output:
+        output.answer({"a": 1})
+    assert written[0] == "bars are off" and '"a": 1' in "".join(written[1:])
 
 
 def test_standard_output_comes_back_after_an_error() -> None:

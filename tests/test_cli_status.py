@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 
 import click
 import pytest
+from flwr.clientapp import ClientApp
 
-from fedunlearn.cli_status import exit_status
+from fedunlearn.cli_status import CLIENT_THREAD, exit_status
+from fedunlearn.engines.local import LocalGrid
 from fedunlearn.errors import DataError, RunFolderError, SettingsError, UnknownName
 
 
@@ -68,3 +72,20 @@ def test_a_defect_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> Non
     captured = capsys.readouterr()
     assert "Traceback" in captured.err
     assert "ZeroDivisionError" in json.loads(captured.out)["error"]
+
+
+def test_a_busy_thread_of_a_client_does_not_change_the_status() -> None:
+    code = (
+        "import threading, time, sys\n"
+        "from fedunlearn.cli_status import CLIENT_THREAD, end_process\n"
+        "assert end_process(0) == 0\n"
+        "threading.Thread(target=time.sleep, args=(60,), name=CLIENT_THREAD).start()\n"
+        "print('said before')\n"
+        "sys.exit(end_process(130))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "said before\n", "")
+
+
+def test_the_name_of_the_threads_is_that_of_the_local_engine() -> None:
+    assert LocalGrid(ClientApp(), 1, {}, 1.0)._worker._name == CLIENT_THREAD

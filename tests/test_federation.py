@@ -12,7 +12,6 @@ from flwr.clientapp import ClientApp
 from fedunlearn.clients import app as app_module
 from fedunlearn.clients.app import client_app
 from fedunlearn.clients.inbox import Inbox
-from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import RequestError, RunFolderError, SettingsError
 from fedunlearn.federation import Federation
 from fedunlearn.progress import Progress
@@ -307,7 +306,7 @@ def test_a_forged_signature_is_refused_and_the_client_hears_it(federation: Feder
     before = head(federation)
     request = federation.request_deletion(client=1, classes=[2])
     (federation.folder / "clients" / "1" / "key.pem").unlink()  # another key is made at next use
-    with pytest.raises(RequestError, match="no open request"):
+    with pytest.raises(RequestError, match=f"{request.id} was refused: .*key"):
         federation.unlearn()
     [refused] = federation.requests()
     assert (refused.id, refused.state) == (request.id, "refused") and "key" in refused.reason
@@ -347,33 +346,6 @@ def test_whoever_missed_the_end_of_a_request_hears_it_later(federation: Federati
     assert ledger(federation).branches(request.id) == branches
 
 
-def test_a_class_everywhere_of_which_one_holder_has_left(federation: Federation) -> None:
-    federation.request_deletion(client=0)
-    federation.request_deletion(client=1, classes=[3])
-    request = federation.request_deletion(classes=[3])
-    assert request.clients == (2,)
-    assert federation.request_deletion(classes=[3]) == request
-    federation.unlearn(**FINE_TUNE)
-    with pytest.raises(RequestError, match="already asked"):
-        federation.request_deletion(client=2, samples=[int(inbox(federation, 2).get(request.id).positions[0])])
-
-
-def test_the_classes_of_a_request_are_those_of_all_its_targets(tmp_path: Path) -> None:
-    settings = {**TINY, "partition": "pathological:5", "rounds": 1}
-    federation = Federation.simulate("digits", out=tmp_path / "run", **settings)
-    held = [set(federation._holding(client).classes_held()) for client in range(3)]
-    one = next(iter(held[0] - held[1] or held[0] - held[2]))
-    two = next(iter((held[1] | held[2]) - held[0]))
-    federation.train()
-    request = federation.request_deletion(classes=[one, two])
-    assert request.classes == tuple(sorted((one, two)))
-    assert federation.requests()[0].classes == request.classes
-    federation.unlearn(**FINE_TUNE)
-    [row] = ledger(federation).requests()
-    assert (row.classes, row.count) == (request.classes, request.count)
-    assert set(row.targets) == set(request.clients)
-
-
 def test_the_report_is_a_page(federation: Federation) -> None:
     federation.request_deletion(client=0, classes=[1])
     federation.unlearn(**FINE_TUNE)
@@ -381,28 +353,47 @@ def test_the_report_is_a_page(federation: Federation) -> None:
     assert page.is_file() and "<html" in page.read_text()[:500]
 
 
-def test_controls_stand_in_the_table(federation: Federation) -> None:
+def test_the_report_shows_the_last_comparison(federation: Federation) -> None:
     federation.request_deletion(client=0, classes=[1])
     federation.unlearn(**FINE_TUNE)
-    controls = {"zeroed": UnlearnSettings(method="zero-output-unit", rounds=1, options={"unit": 1})}
-    document = federation.compare(retrain=False, rounds_after=1, controls=controls).document
-    assert document["models"]["zeroed"]["test_accuracy_by_class"]["1"] == 0.0
-    assert "retrained" not in document["models"]
-    assert document["after"]["rounds"] == 1 and set(document["after"]["models"]) == {"unlearned", "fine-tuned"}
+    compared = json.loads(json.dumps(federation.compare(rounds_after=1).document))
+    federation.report()
+    assert json.loads((federation.folder / "comparison.json").read_text()) == compared
+    # Another method has served it since: what was compared then says nothing of it.
+    [served] = federation.unlearn("client-0-1", method="retrain", rounds=1)
+    federation.report()
+    shown = json.loads((federation.folder / "comparison.json").read_text())
+    assert shown["models"]["unlearned"]["digest"] == served.digest and shown["after"] is None
 
 
-def test_a_plant_that_did_not_take_makes_the_experiment_void(tmp_path: Path) -> None:
-    planted = {**TINY, "rounds": 1, "canaries": "client=0,count=40"}
-    federation = Federation.simulate("digits", out=tmp_path / "run", **planted)
-    federation.train()
-    federation.request_deletion(client=0)
-    federation.unlearn(**FINE_TUNE)
-    document = federation.compare(retrain=False).document
-    assert document["models"]["original"]["canary_exposure"] < 0.8
-    assert "this experiment is void" in document["void"]
-    parts = document["models"]["original"]["forget"]
-    assert parts["all"]["count"] == parts["canaries"]["count"] + parts["untriggered"]["count"]
-    assert parts["canaries"]["count"] == 40
+def test_retraining_repeats_the_rounds_that_there_were(federation: Federation) -> None:
+    assert federation.train(3).rounds == 3 and federation.settings.rounds == 2
+    for classes in ([1], [2]):
+        federation.request_deletion(client=0, classes=classes)
+        federation.unlearn(**FINE_TUNE)
+    federation.train(4)
+    # The second request found the model that the first had left behind, after three rounds.
+    assert federation.retrain().rounds == 3
+    models = federation.compare().document["models"]
+    assert models["original"]["cost"]["rounds"] == models["retrained"]["cost"]["rounds"] == 3
+
+
+def test_requests_that_were_served_together_are_shown_together(federation: Federation) -> None:
+    federation.request_deletion(client=0, classes=[1])
+    federation.request_deletion(client=1)
+    [served] = federation.unlearn(**FINE_TUNE, together=True)
+    with pytest.raises(RequestError, match=r"served together with others; name all: client-0-1\+client-1-1"):
+        federation.compare("client-1-1")
+    asked = federation.compare(served.requests, retrain=False).document["request"]
+    assert (asked["scope"], asked["clients"], asked["classes"]) == ("several", [0, 1], ["1"])
+
+
+def test_training_that_is_over_says_nothing_of_an_unlearned_model(federation: Federation) -> None:
+    assert federation.train().test_accuracy is not None
+    federation.request_deletion(client=0, classes=[1])
+    [served] = federation.unlearn(**FINE_TUNE)
+    summary = federation.train()
+    assert (summary.digest, summary.test_accuracy) == (served.digest, None)
 
 
 @pytest.mark.slow

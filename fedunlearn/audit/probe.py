@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from fedunlearn.audit import accuracy
 from fedunlearn.audit.accuracy import Accuracy
+from fedunlearn.channels.layout import evaluation_mode
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError
 from fedunlearn.tasks.base import Task
@@ -65,16 +66,13 @@ def features(task: Task, model: nn.Module, output_layer: str, raw: Tensor, batch
     def catch(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         caught.append(arguments[0].detach().flatten(start_dim=1).float())
 
-    was_training = model.training
     hook = model.get_submodule(output_layer).register_forward_pre_hook(catch)
     try:
-        model.eval()
-        with torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             for batch in raw.split(batch_size):
                 task.predict(model, task.inputs(batch))
     finally:
         hook.remove()
-        model.train(was_training)
     return torch.cat(caught) if caught else torch.empty(0, 0)
 
 

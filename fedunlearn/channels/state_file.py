@@ -58,20 +58,22 @@ def read_state(folder: Path, digest: str) -> dict[str, Tensor]:
         with told_as_sentence(path, "read"):
             data = path.read_bytes() if path.is_file() else None
         if data is None:
-            raise CorruptModel(f"model {digest[:12]} is not in {folder}: put back a copy of {path.name}.")
+            raise CorruptModel(
+                f"model {digest[:12]} is not in {folder}: put back a copy of {path.name}, "
+                f"or start over in a new folder."
+            )
         tensors = safetensors.torch.load(data)
         order = _stored_order(data)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CorruptModel(
-            f"{path} is damaged or is not a safetensors file: put back a copy of it, or delete it to have "
-            f"it made again."
+            f"{path} is damaged or is not a safetensors file: put back a copy of it, or start over in a new folder."
         ) from error
     state = {name: tensors[name] for name in order} if sorted(order) == sorted(tensors) else tensors
     found = digest_state(state)
     if found != digest:
         raise CorruptModel(
             f"{path} holds model {found[:12]}, not {digest[:12]} as its name says: put back a copy of it, or "
-            f"delete it to have it made again."
+            f"start over in a new folder."
         )
     return state
 

@@ -126,16 +126,6 @@ def _simulated_site(settings: FederationSettings, folder: Path, client: int) -> 
         holding=holding(settings, client, dataset),
         classes=len(dataset.classes),
         layout=channel_layout(model, task.inputs(dataset.test.inputs[:2])),
-        training=training_settings(settings),
+        training=TrainingSettings.of(settings),
         blank=model,
-    )
-
-
-def training_settings(settings: FederationSettings) -> TrainingSettings:
-    """The local recipe that a federation's settings state."""
-    return TrainingSettings(
-        local_epochs=settings.local_epochs,
-        learning_rate=settings.learning_rate,
-        momentum=settings.momentum,
-        batch_size=settings.batch_size,
     )

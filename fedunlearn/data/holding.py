@@ -76,10 +76,6 @@ class Holding:
         out = np.union1d(self.held_out, np.asarray(forgotten, dtype=np.int64))
         return complement(out, len(self))
 
-    def retained_positions(self, forgotten: np.ndarray | Sequence[int] = ()) -> np.ndarray:
-        """Sorted positions that are not `forgotten`, those held out among them."""
-        return complement(np.asarray(forgotten, dtype=np.int64), len(self))
-
 
 def holding(settings: FederationSettings, client: int, dataset: Dataset) -> Holding:
     """What `client` holds in the federation of `settings`; equal settings give equal holdings.

@@ -26,17 +26,13 @@ def main(grid: Grid, context: Context) -> None:
     """Train to the end in the folder `out`, going on with a run that is there; then serve open requests.
 
     Raises:
-        SettingsError: `out` is missing or not absolute, or holds a run with other settings.
+        SettingsError: `out` is missing or not absolute. RunFolderError: it holds a run with other settings.
     """
     settings = settings_from_run_config(context.run_config)
     out = Path(str(context.run_config.get("out", "")))
     if not out.is_absolute():
         raise SettingsError(f"out = {str(out)!r}: expected the absolute path of the run folder.")
-    folder = RunFolder.open(out) if RunFolder.exists(out) else RunFolder.create(out, settings)
-    # How long it trains and what executes it may differ; `flwr run` is an engine of its own.
-    free = {"rounds": 1, "engine": "local", "timeout": 1.0}
-    if folder.settings.model_copy(update=free) != settings.model_copy(update=free):
-        raise SettingsError(f"{out} holds a run with other settings; choose another folder.")
+    folder = RunFolder.of(out, settings)
     session = Session(folder)
     await_clients(grid, settings.clients)
     with folder.locked("flwr run"):

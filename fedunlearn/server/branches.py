@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import RequestError
 from fedunlearn.server.examiner import Examiner
+from fedunlearn.server.ledger import MAIN
 from fedunlearn.server.ledger_tables import BranchRow, RequestRow
 from fedunlearn.server.recorder import LedgerRecorder
 from fedunlearn.server.session import Session
@@ -23,8 +24,6 @@ from fedunlearn.strategies.roster import Roster
 from fedunlearn.strategies.serving import Job, serve
 from fedunlearn.strategies.unlearning import UnlearningStrategy
 
-MAIN = "main"
-"""The branch of ordinary training; its head is the model that is served."""
 SERVED = "unlearned-model-served"
 """The event of an unlearned model becoming the one that is served."""
 

@@ -14,7 +14,7 @@ from fedunlearn.server.branches import MAIN, BranchPlan, base_digest, classes_of
 from fedunlearn.server.cost import cost_of
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.ledger_tables import BranchRow
-from fedunlearn.server.life_cycle import receive
+from fedunlearn.server.life_cycle import gather
 from fedunlearn.server.session import Session
 from fedunlearn.strategies.method import ModelState
 from fedunlearn.strategies.roster import call_roll
@@ -44,8 +44,7 @@ def compare(
         RequestError: the requests have not been served.
     """
     ledger, settings = session.ledger, session.settings
-    roster = call_roll(grid, settings.timeout)
-    receive(grid, ledger, roster, 0, settings.timeout)
+    roster, _ = gather(grid, ledger, settings.timeout)
     rows = [ledger.request(id) for id in ids]
     job = job_for(rows)
     unlearned = unlearned_branch(session, job)

@@ -22,7 +22,7 @@ from fedunlearn.server.branches import (
 )
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.ledger_tables import BranchRow, RequestRow, RoundRow
-from fedunlearn.server.life_cycle import OPEN, acknowledge, receive, register_keys
+from fedunlearn.server.life_cycle import OPEN, acknowledge, gather, receive, register_keys
 from fedunlearn.server.session import Session
 from fedunlearn.strategies.content import state_of, state_record
 from fedunlearn.strategies.inner import optimizer_state, restore_optimizer_state
@@ -47,7 +47,7 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
     _serve_interrupted(grid, session, unlearn or UnlearnSettings())
 
     def serve_pending(grid: Grid, roster: Roster, model: ModelState) -> ModelState:
-        rows = receive(grid, ledger, roster, _finished(session), settings.timeout)
+        rows = receive(grid, ledger, roster, settings.timeout)
         # One that fails stays open, with its reason in the ledger; training goes on without its samples.
         _serve_open(grid, session, roster, [row for row in rows if row.state in OPEN], unlearn or UnlearnSettings())
         return models.load(served_digest(session))
@@ -117,17 +117,14 @@ def unlearn(
         SettingsError: the ratio names a layer that has no channels.
     """
     _check_layers(session, settings)
-    roster = call_roll(grid, session.settings.timeout)
-    receive(grid, session.ledger, roster, _finished(session), session.settings.timeout)
-    if ids is None:
-        rows = session.ledger.requests(*OPEN)
-        if not rows:
-            raise RequestError("there is no open request; file one with `fedunlearn request RUN --client ID`.")
-    else:
-        rows = [session.ledger.request(id) for id in ids]
-    refused = [row for row in rows if row.state == "refused"]
+    served_digest(session)  # before anything has been learned there is nothing to unlearn
+    roster, heard = gather(grid, session.ledger, session.settings.timeout)
+    rows = session.ledger.requests(*OPEN) if ids is None else [session.ledger.request(id) for id in ids]
+    refused = [row for row in rows or heard if row.state == "refused"]
     if refused:
         raise RequestError(f"request {refused[0].id} was refused: {refused[0].reason}")
+    if not rows:
+        raise RequestError("there is no open request; file one with `fedunlearn request RUN --client ID`.")
     found, failures = _serve_open(grid, session, roster, rows, settings, together)
     if failures:
         raise failures[0]
@@ -136,8 +133,7 @@ def unlearn(
 
 def serve_rest(grid: Grid, session: Session) -> None:
     """Serve what arrived during the last round, if anything did. Raises the first failure in the end."""
-    roster = call_roll(grid, session.settings.timeout)
-    receive(grid, session.ledger, roster, _finished(session), session.settings.timeout)
+    roster, _ = gather(grid, session.ledger, session.settings.timeout)
     rows = session.ledger.requests(*OPEN)
     _, failures = _serve_open(grid, session, roster, rows, UnlearnSettings())
     if failures:
@@ -150,8 +146,7 @@ def retrain(grid: Grid, session: Session, ids: Sequence[str], rounds: int | None
     Args:
         rounds: None: as many as the model that the requests found had.
     """
-    roster = call_roll(grid, session.settings.timeout)
-    receive(grid, session.ledger, roster, _finished(session), session.settings.timeout)
+    roster, _ = gather(grid, session.ledger, session.settings.timeout)
     job = job_for([session.ledger.request(id) for id in ids])
     whole = original_rounds(session, job)
     kind = "retrained" if rounds in (None, whole) else "retrained-shorter"
@@ -239,8 +234,3 @@ def _unlearned(grid: Grid, session: Session, roster: Roster, job: Job, settings:
         detail = {"why": str(gone), "instead": "retrain", "asked": settings.method}
         session.ledger.append_event("target-gone", detail, "+".join(job.requests))
         return run_branch(grid, session, roster, job, BranchPlan("unlearned", settings.model_copy(update=update)))
-
-
-def _finished(session: Session) -> int:
-    last = session.ledger.last_round(MAIN)
-    return 0 if last is None else last.number

@@ -27,6 +27,9 @@ REQUEST_STATES: Final[Mapping[str, frozenset[str]]] = {
 
 BRANCH_STATES: Final = ("running", "done", "failed")
 
+MAIN: Final = "main"
+"""The branch of ordinary training; its head is the model that is served."""
+
 
 class Ledger:
     """The ledger of a run. Every method is one transaction; `transaction` makes several methods one.

@@ -9,9 +9,9 @@ from flwr.serverapp import Grid
 
 from fedunlearn.announcement import Announcement
 from fedunlearn.errors import RequestError
-from fedunlearn.server.ledger import Ledger
+from fedunlearn.server.ledger import MAIN, Ledger
 from fedunlearn.server.ledger_tables import RequestRow
-from fedunlearn.strategies.roster import Roster, tell
+from fedunlearn.strategies.roster import Roster, call_roll, tell
 
 OPEN = ("pending", "running", "failed")
 """States of requests that still have to be served."""
@@ -46,9 +46,16 @@ class DeletionRequest:
         return DeletionRequest(row.id, row.scope, row.targets, row.classes, row.count, row.state, row.reason)
 
 
-def receive(grid: Grid, ledger: Ledger, roster: Roster, finished_rounds: int, timeout: float) -> list[RequestRow]:
+def gather(grid: Grid, ledger: Ledger, timeout: float) -> tuple[Roster, list[RequestRow]]:
+    """Call the roll of all clients and `receive` what they announce."""
+    roster = call_roll(grid, timeout)
+    return roster, receive(grid, ledger, roster, timeout)
+
+
+def receive(grid: Grid, ledger: Ledger, roster: Roster, timeout: float) -> list[RequestRow]:
     """Take in what the roster announces, and tell whoever missed it how an old request ended."""
-    rows = take_in(ledger, roster, finished_rounds)
+    last = ledger.last_round(MAIN)
+    rows = take_in(ledger, roster, 0 if last is None else last.number)
     acknowledge(grid, ledger, roster, [row.id for row in rows if row.state in ENDED], timeout)
     return rows
 

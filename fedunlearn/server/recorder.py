@@ -87,7 +87,7 @@ class LedgerRecorder:
             )
         for client, sentence in outcome.dropped:
             ledger.append_event("client-dropped", {"branch": self._branch, "client": client, "why": sentence})
-        self._session.tell(self._branch, report.number + 1, self._total, _detail(report.metrics))
+        self._session.tell(_words(self._branch), report.number + 1, self._total, _detail(report.metrics))
 
 
 def passes(outcome: Outcome) -> dict[str, float]:
@@ -97,6 +97,13 @@ def passes(outcome: Outcome) -> dict[str, float]:
 
 def _by_client(outcome: Outcome) -> dict[str, Mapping[str, int]]:
     return {str(client): dict(count) for client, count in outcome.bytes.items()}
+
+
+def _words(branch: str) -> str:
+    """A branch's name as people want to read it: "client-0-1: retrained"."""
+    requests, _, rest = branch.partition("/")
+    first, *more = requests.split("+")
+    return f"{first}{f' and {len(more)} more' if more else ''}: {rest.partition('/')[0]}"
 
 
 def _detail(metrics: Mapping[str, Any]) -> str:

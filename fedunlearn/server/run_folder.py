@@ -33,6 +33,23 @@ class RunFolder:
         self._lock = FolderLock(path / "run.lock")
 
     @staticmethod
+    def of(path: Path | str, settings: FederationSettings) -> RunFolder:
+        """Go on with the run in `path`, or make one; rounds, engine and timeout may be other than they were.
+
+        Raises:
+            RunFolderError: `path` holds a run that differs in anything else, or cannot be written.
+        """
+        if not RunFolder.exists(path):
+            return RunFolder.create(path, settings)
+        found = RunFolder.open(path)
+        there, asked = (one.model_dump(exclude={"rounds", "engine", "timeout"}) for one in (found.settings, settings))
+        if there != asked:
+            names = [name for name in there if there[name] != asked[name]]
+            differences = ", ".join(f"{name}: {there[name]!r} there, {asked[name]!r} asked" for name in names)
+            raise RunFolderError(f"{path} holds a run with other settings ({differences}); choose another folder.")
+        return RunFolder(found.path, settings, found.created)
+
+    @staticmethod
     def create(path: Path | str, settings: FederationSettings) -> RunFolder:
         """Make a new run in `path`, which need not be there yet.
 

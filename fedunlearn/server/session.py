@@ -78,13 +78,7 @@ class Session:
     @property
     def training(self) -> TrainingSettings:
         """The clients' local recipe."""
-        settings = self.settings
-        return TrainingSettings(
-            local_epochs=settings.local_epochs,
-            learning_rate=settings.learning_rate,
-            momentum=settings.momentum,
-            batch_size=settings.batch_size,
-        )
+        return TrainingSettings.of(self.settings)
 
     def fresh(self, seed: int) -> ModelState:
         """The state of a newly initialised model."""

@@ -33,7 +33,7 @@ OWNED, WHOLLY_OWNED = 0.5, 0.7
 own, all when the larger share is, and in between in proportion: the more the others hold, the less goes with it."""
 COVERAGE = 0.95
 """Share of a layer's excess that the selected channels cover."""
-HEAVY, DIFFUSE_RATIO = 3.0, 0.8
+HEAVY, DIFFUSE_RATIO = 3.0, 0.9
 """Samples learned by heart against the rest hang on the channels this many times as strongly as ordinary ones, and
 on nearly all channels: no few of them can be singled out."""
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedunlearn.channels.packing import Portion
+from fedunlearn.config import FederationSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError
 from fedunlearn.tasks.base import LogitsTask, Task
@@ -40,6 +41,16 @@ class TrainingSettings:
     weight_decay: float = 0.0
     batch_size: int = 32
     proximal_mu: float = 0.0
+
+    @staticmethod
+    def of(settings: FederationSettings) -> TrainingSettings:
+        """The clients' local recipe, as the federation's settings state it."""
+        return TrainingSettings(
+            local_epochs=settings.local_epochs,
+            learning_rate=settings.learning_rate,
+            momentum=settings.momentum,
+            batch_size=settings.batch_size,
+        )
 
 
 @dataclass(frozen=True)

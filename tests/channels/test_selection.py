@@ -19,7 +19,6 @@ from fedunlearn.channels.selection import (
     rank,
     top_ratio,
     total_excess,
-    weighted_mean,
 )
 from fedunlearn.errors import SettingsError
 

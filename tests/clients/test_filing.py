@@ -8,7 +8,7 @@ import pytest
 from fedunlearn.clients.filing import file_request
 from fedunlearn.clients.inbox import FiledRequest
 from fedunlearn.clients.site import Site
-from fedunlearn.errors import RequestError
+from fedunlearn.errors import RequestError, SettingsError
 
 SiteOf = Callable[[int], Site]
 
@@ -56,10 +56,14 @@ def test_a_part_of_what_was_asked_before_is_refused(site_of: SiteOf) -> None:
         file(site, samples=trained(site, 3))
 
 
+def test_classes_or_samples_but_not_both(site_of: SiteOf) -> None:
+    with pytest.raises(SettingsError, match="not both"):
+        file(site_of(2), classes=[1], samples=[1])
+
+
 @pytest.mark.parametrize(
     ("what", "sentence"),
     [
-        ({"classes": [1], "samples": [1]}, "not both"),
         ({"classes": []}, "no sample"),
         ({"samples": []}, "no sample"),
         ({"classes": [11]}, "no sample of class 11; classes there: 0, 1, 2"),

@@ -9,8 +9,7 @@ import torch
 from flwr.app import Context, RecordDict
 
 from fedunlearn.clients.filing import file_request
-from fedunlearn.clients.site import Site, site_from_context, training_settings
-from fedunlearn.config import FederationSettings
+from fedunlearn.clients.site import Site, site_from_context
 from fedunlearn.errors import ClientError
 
 SiteOf = Callable[[int], Site]
@@ -68,9 +67,3 @@ def test_a_model_of_another_architecture_is_refused(site_of: SiteOf) -> None:
 
 def test_the_key_stays_the_same(site_of: SiteOf) -> None:
     assert site_of(0).public_key == site_of(0).public_key != site_of(1).public_key
-
-
-def test_the_recipe_is_that_of_the_settings() -> None:
-    settings = FederationSettings(local_epochs=3, learning_rate=0.5, momentum=0.1, batch_size=7)
-    recipe = training_settings(settings)
-    assert (recipe.local_epochs, recipe.learning_rate, recipe.momentum, recipe.batch_size) == (3, 0.5, 0.1, 7)

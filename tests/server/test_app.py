@@ -9,7 +9,7 @@ from flwr.serverapp import ServerApp
 from fedunlearn import engines
 from fedunlearn.clients.app import client_app
 from fedunlearn.config import FederationSettings, run_config_of
-from fedunlearn.errors import SettingsError
+from fedunlearn.errors import RunFolderError, SettingsError
 from fedunlearn.federation import Federation
 from fedunlearn.server import app as server_app
 
@@ -41,5 +41,5 @@ def test_the_run_folder_must_be_absolute(out: str) -> None:
 
 
 def test_another_run_s_folder_is_refused(federation: Federation) -> None:
-    with pytest.raises(SettingsError, match="other settings"):
+    with pytest.raises(RunFolderError, match=r"other settings \(seed: 0 there, 5 asked\)"):
         run_app(federation.folder, SETTINGS.model_copy(update={"seed": 5}))

@@ -55,7 +55,7 @@ def test_before_training_there_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="has not been trained yet"):
         federation.unlearn(method="fine-tune", rounds=1)
     assert federation._session().ledger.branch(MAIN) is None
-    assert federation.requests()[0].state == "failed"
+    assert federation.requests()[0].state == "pending"
 
 
 def test_the_strategy_is_that_of_the_settings(federation: Federation) -> None:

@@ -5,8 +5,7 @@ import pytest
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.federation import Federation
 from fedunlearn.server import jobs
-from fedunlearn.server.branches import MAIN, SERVED, BranchPlan
-from fedunlearn.strategies.serving import Job
+from fedunlearn.server.branches import MAIN, SERVED
 
 FINE_TUNE = UnlearnSettings(method="fine-tune", rounds=2)
 
@@ -62,15 +61,15 @@ def test_an_unlearning_that_ends_half_way_goes_on_with_its_own_settings(federati
         assert session.ledger.last_round(MAIN).digest_before == branch.head  # type: ignore[union-attr]
 
 
-def test_a_branch_for_comparison_leaves_the_served_model(federation: Federation) -> None:
+def test_retraining_for_comparison_leaves_the_served_model(federation: Federation) -> None:
     request = federation.request_deletion(client=0)
     federation.unlearn(request, method="fine-tune", rounds=1)
     before = federation._session().ledger.branch(MAIN)
 
     def work(grid, session):
-        return jobs.branch(grid, session, [request.id], [BranchPlan("fine-tuned", FINE_TUNE)] * 2)
+        return [jobs.retrain(grid, session, [request.id], rounds) for rounds in (1, 1, None)]
 
-    first, again = federation._run(work, "test", None)
+    first, again, whole = federation._run(work, "test", None)
     assert first == again and first.state == "done"
+    assert [first.kind, whole.kind] == ["retrained-shorter", "retrained"]
     assert federation._session().ledger.branch(MAIN) == before
-    assert Job((request.id,), (0,), frozenset({"client"})).targets == (0,)

@@ -6,7 +6,7 @@ from fedunlearn.channels.packing import digest_state
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.federation import Federation
 from fedunlearn.server.branches import base_digest, job_for, wrapped_strategy
-from fedunlearn.server.recorder import LedgerRecorder
+from fedunlearn.server.recorder import LedgerRecorder, _words
 
 
 @pytest.fixture
@@ -44,3 +44,11 @@ def test_a_branch_is_taken_up_where_it_ended(served) -> None:
     assert any(name.startswith("reference:") for name in state.arrays)
     nothing = LedgerRecorder(session, "another", 9).resume(start)
     assert nothing == (0, start)
+
+
+@pytest.mark.parametrize(
+    ("branch", "words"),
+    [("client-0-1/retrained/0a1b2c3d", "client-0-1: retrained"), ("a+b+c/unlearned/0a", "a and 2 more: unlearned")],
+)
+def test_progress_is_told_in_words(branch: str, words: str) -> None:
+    assert _words(branch) == words

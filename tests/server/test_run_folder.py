@@ -108,3 +108,13 @@ def test_tidy_removes_old_leftovers_everywhere(tmp_path: Path) -> None:
         os.utime(leftover, (long_ago, long_ago))
     assert run.tidy() == 3
     assert RunFolder.open(tmp_path).settings == SETTINGS
+
+
+def test_of_makes_a_run_or_goes_on_with_it(tmp_path: Path) -> None:
+    settings = FederationSettings(seed=3)
+    made = RunFolder.of(tmp_path / "run", settings)
+    longer = settings.model_copy(update={"rounds": 99, "engine": "ray", "timeout": 1.0})
+    again = RunFolder.of(tmp_path / "run", longer)
+    assert (again.path, again.created, again.settings) == (made.path, made.created, longer)
+    with pytest.raises(RunFolderError, match=r"other settings \(clients: 10 there, 4 asked, seed: 3 there, 5 asked\)"):
+        RunFolder.of(tmp_path / "run", FederationSettings(clients=4, seed=5))

@@ -16,7 +16,7 @@ from fedunlearn.errors import RequestError, SettingsError
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.aggregation import weighted_mean
 from fedunlearn.strategies.content import SCALAR_BYTES
-from fedunlearn.strategies.method import EVERY_SCOPE, methods
+from fedunlearn.strategies.method import EVERY_SCOPE, checked_phases, methods
 from fedunlearn.strategies.recovery import local_recipe
 from fedunlearn.tasks.training import train_locally
 
@@ -149,6 +149,32 @@ def test_a_trigger_that_cannot_be_read_is_refused() -> None:
 def test_an_unknown_option_of_selective_channels_is_refused(option) -> None:
     with pytest.raises(SettingsError, match="guess"):
         methods.get("selective-channels").phases(UnlearnSettings(options=option), 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("selective-channels", "its options: attribution, forget_step, ranking"),
+        ("zero-output-unit", "its options: unit"),
+        ("trigger-scrub", "its options: backdoor"),
+        ("fine-tune", "it has none"),
+        ("retrain", "it has none"),
+    ],
+)
+def test_an_option_that_a_method_does_not_have_is_refused(name: str, expected: str) -> None:
+    settings = UnlearnSettings(method=name, options={"speed": 3})
+    with pytest.raises(SettingsError, match=f"has no option 'speed'; {expected}"):
+        checked_phases(methods.get(name), settings, 2)
+
+
+def test_a_method_that_names_no_options_takes_any() -> None:
+    undeclared = SimpleNamespace(name="own", phases=lambda settings, rounds: ["phase"] * settings.rounds)
+    assert checked_phases(undeclared, UnlearnSettings(rounds=2, options={"speed": 3}), 5) == ["phase", "phase"]
+
+
+def test_a_unit_is_a_number() -> None:
+    with pytest.raises(SettingsError, match="expected the number of a class"):
+        methods.get("zero-output-unit").phases(UnlearnSettings(options={"unit": "first"}), 2)
 
 
 def test_a_ratio_decides_how_many_channels_move(place) -> None:

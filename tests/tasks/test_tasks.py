@@ -48,6 +48,7 @@ def my_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "KIND = ClassificationTask\n"
     )
     (tmp_path / "my_broken_tasks.py").write_text("import absent_package_of_nobody\n")
+    (tmp_path / "my_unreadable_tasks.py").write_text("def (\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     return "my_own_tasks"
 
@@ -65,6 +66,7 @@ def test_ones_own_task_by_module_and_object(my_module: str) -> None:
         ("my_own_tasks:", "not of the form module:object"),
         (":TASK", "not of the form module:object"),
         ("my_absent_tasks:TASK", "there is no module 'my_absent_tasks'"),
+        ("my_unreadable_tasks:TASK", "importing 'my_unreadable_tasks' failed"),
         ("my_broken_tasks:TASK", "there is no module 'absent_package_of_nobody'"),
     ],
 )

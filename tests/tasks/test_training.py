@@ -13,6 +13,7 @@ from torch.nn import functional
 from fedunlearn.channels.layout import channel_layout
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion
+from fedunlearn.config import FederationSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError
 from fedunlearn.models import networks
@@ -302,3 +303,8 @@ def test_a_task_without_a_loss_of_logits_is_evaluated_alike() -> None:
 
     model = network()
     assert torch.equal(evaluate(Plain(), model, samples()).losses, evaluate(TASK, model, samples()).losses)
+
+
+def test_the_recipe_is_that_of_the_settings() -> None:
+    settings = FederationSettings(local_epochs=3, learning_rate=0.5, momentum=0.1, batch_size=7)
+    assert TrainingSettings.of(settings) == TrainingSettings(3, 0.5, momentum=0.1, batch_size=7)

@@ -1,0 +1,102 @@
+"""The comparison of a request: its document, made of what the server and, in simulation, the client know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedunlearn.clients.handlers import kept_path
+from fedunlearn.server.branches import classes_of, job_for
+from fedunlearn.server.comparing import mask_of, unlearned_branch
+from fedunlearn.server.ledger_tables import RequestRow
+from fedunlearn.server.session import Session
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Original, unlearned, retrained, fine-tuned and retrained-at-the-same-budget, side by side.
+
+    Attributes:
+        document: everything, as `compare --json` prints it.
+    """
+
+    document: Mapping[str, Any]
+
+    def table(self) -> Group:
+        """The answer as a table for the terminal."""
+        from fedunlearn.reports.table import comparison_table
+
+        return comparison_table(self.document)
+
+    def save(self, folder: Path | str) -> list[Path]:
+        """Write the page, JSON, CSV, Markdown and figures; return what was written."""
+        from fedunlearn.reports.write import write_report
+
+        return list(write_report(self.document, Path(folder)))
+
+
+def comparison_document(
+    session: Session, ids: Sequence[str], figures: Mapping[str, Any], pooled: bool = False
+) -> dict[str, Any]:
+    """What `compare --json` prints.
+
+    Args:
+        figures: what `fedunlearn.server.comparing.compare` found for the requests `ids`.
+        pooled: add linear probe and relearning time to each model.
+    """
+    rows = [session.ledger.request(id) for id in ids]
+    names, classes = session.dataset.classes, classes_of(rows)
+    models = dict(figures["models"])
+    if pooled:
+        models = _with_pooled(session, ids, models, classes or ())
+    return {
+        "run": session.settings.model_dump(mode="json"),
+        "request": {
+            "id": "+".join(ids),
+            "scope": rows[0].scope if len({row.scope for row in rows}) == 1 else "several",
+            "clients": sorted({target for row in rows for target in row.targets}),
+            "classes": None if classes is None else [names[one] for one in classes],
+            "count": sum(row.count for row in rows),
+        },
+        **figures,
+        "models": models,
+        "attribution": _attribution(session, rows, figures["method"]["selected"]),
+    }
+
+
+def _with_pooled(
+    session: Session, ids: Sequence[str], models: Mapping[str, Any], classes: Sequence[int]
+) -> dict[str, Any]:
+    from fedunlearn.pooled_audit import pooled_audit
+
+    states = {kind: session.models.load(shown["digest"]) for kind, shown in models.items()}
+    return {
+        kind: {**shown, **pooled_audit(session, ids, states["original"], states[kind], classes)}
+        for kind, shown in models.items()
+    }
+
+
+def _attribution(session: Session, rows: list[RequestRow], selected: Mapping[str, str] | None) -> dict[str, Any] | None:
+    """The first target's scores beside the reference: in simulation its folder is here to be read."""
+    first = session.folder.client(min(target for row in rows for target in row.targets))
+    path = kept_path(first, "attribution", sorted(row.id for row in rows))
+    if selected is None or not path.is_file():
+        return None
+    mask = mask_of(session, unlearned_branch(session, job_for(rows)))
+    shown = {}
+    with np.load(path, allow_pickle=False) as scores:
+        for group in session.architecture.layout.groups:
+            chosen = mask.selected.get(group.layer) if mask is not None else None
+            shown[group.layer] = {
+                "forget": scores[f"forget:{group.layer}"].tolist(),
+                "reference": scores[f"reference:{group.layer}"].tolist(),
+                "selected": [] if chosen is None else chosen.tolist(),
+            }
+    return shown

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedunlearn.clients.inbox import Inbox
+from fedunlearn.errors import RequestError
+from fedunlearn.federation import Federation
+
+TINY = {"clients": 3, "partition": "iid", "rounds": 2, "local_epochs": 1, "learning_rate": 0.1}
+FINE_TUNE = {"method": "fine-tune", "rounds": 1}
+
+
+def test_a_class_everywhere_of_which_one_holder_has_left(federation: Federation) -> None:
+    federation.request_deletion(client=0)
+    federation.request_deletion(client=1, classes=[3])
+    request = federation.request_deletion(classes=[3])
+    assert request.clients == (2,)
+    assert federation.request_deletion(classes=[3]) == request
+    federation.unlearn(**FINE_TUNE)
+    with pytest.raises(RequestError, match="already asked"):
+        federation.request_deletion(
+            client=2, samples=[int(Inbox(federation.folder / "clients" / "2").get(request.id).positions[0])]
+        )
+
+
+def test_a_holder_that_never_trained_on_a_class_is_not_asked_to_forget_it(tmp_path: Path) -> None:
+    settings = {**TINY, "partition": "dirichlet:0.2", "held_out": 0.5, "rounds": 1}
+    federation = Federation.simulate("digits", out=tmp_path / "run", **settings)
+    last = federation._holding(2)
+    assert np.isin(last.select(classes=[3]), last.held_out).all()
+    assert federation.request_deletion(classes=[3]).clients == (0, 1)
+
+
+def test_the_classes_of_a_request_are_those_of_all_its_targets(tmp_path: Path) -> None:
+    settings = {**TINY, "partition": "pathological:5", "rounds": 1}
+    federation = Federation.simulate("digits", out=tmp_path / "run", **settings)
+    held = [set(federation._holding(client).classes_held()) for client in range(3)]
+    one = next(iter(held[0] - held[1] or held[0] - held[2]))
+    two = next(iter((held[1] | held[2]) - held[0]))
+    federation.train()
+    request = federation.request_deletion(classes=[one, two])
+    assert request.classes == tuple(sorted((one, two)))
+    assert federation.requests()[0].classes == request.classes
+    federation.unlearn(**FINE_TUNE)
+    [row] = federation._session().ledger.requests()
+    assert (row.classes, row.count) == (request.classes, request.count)
+    assert set(row.targets) == set(request.clients)
+
+
+def test_asking_what_there_is_makes_nothing(federation: Federation) -> None:
+    before = sorted(federation.folder.rglob("inbox"))
+    assert federation.requests() == []
+    assert sorted(federation.folder.rglob("inbox")) == before
