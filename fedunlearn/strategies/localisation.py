@@ -69,7 +69,7 @@ def collect_reference(state: State, replies: Sequence[ClientReply]) -> State:
     totals = excess_totals(scores, [int(reply.metrics["num-examples"]) for reply in remaining]) or [0.0]
     masses = [mass(one) for one in scores] or [0.0]
     arrays = {f"{REFERENCE}{layer}": array for layer, array in reference.items()}
-    arrays[CLASSES] = np.sum([reply.arrays[CLASSES] for reply in replies], axis=0, dtype=np.float32)
+    arrays[CLASSES] = np.stack([reply.arrays[CLASSES] for reply in replies]).sum(axis=0, dtype=np.float32)
     arrays[SPREAD] = np.array([np.mean(totals) + DEVIATIONS * np.std(totals)], np.float32)
     arrays[MASSES] = np.array([np.mean(masses), np.max(masses)], np.float32)
     return replace(state, arrays={**state.arrays, **arrays})

@@ -113,7 +113,7 @@ def test_announcement_is_signed_and_shows_no_sample(tmp_path: Path) -> None:
         "id", "client", "scope", "classes", "count", "commitment", "public_key", "signature",
     }  # fmt: skip
     assert (announcement.client, announcement.count) == (5, 3)
-    sent = announcement.to_json()
+    sent = json.dumps(asdict(announcement))
     assert request.salt not in sent
     assert not any(str(position) in sent for position in request.positions)
 
