@@ -131,7 +131,7 @@ class Federation:
         Raises:
             UnknownName: no such method. SettingsError: a setting is wrong. RequestError: nothing to serve.
         """
-        settings = unlearn_settings(method, ratio, rounds, local_epochs, options)
+        settings = unlearn_settings(method, ratio, rounds, local_epochs, options, self.settings)
         return self.unlearn_with(request, settings, together=together, on_progress=on_progress)
 
     def unlearn_with(

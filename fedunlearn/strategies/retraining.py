@@ -27,6 +27,7 @@ class Retraining:
     source: str = "the definition of exact unlearning: the same recipe, a new seed, without the forget set"
     scopes: frozenset[Scope] = EVERY_SCOPE
     needs_target: bool = False
+    trains_in_full: bool = True
     options: frozenset[str] = frozenset()
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:

