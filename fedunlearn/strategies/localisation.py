@@ -9,13 +9,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.channels.attribution import attribute, attribution_methods
 from fedunlearn.channels.layout import Layout
 from fedunlearn.channels.mask import ChannelMask, votes
 from fedunlearn.channels.selection import auto_mask, excess_totals, mass, rank, top_ratio, total_excess
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
-from fedunlearn.errors import SettingsError
+from fedunlearn.errors import ClientError, SettingsError
 from fedunlearn.strategies.aggregation import weighted_mean
 from fedunlearn.strategies.method import ClientReply, Down, Phase, Reply, State, Work
 
@@ -52,8 +53,16 @@ def attribution_of(work: Work, samples: Samples) -> dict[str, torch.Tensor]:
 
 
 def make_reference(work: Work) -> Reply:
-    """A remaining client's half: its mean attribution over (a seeded sample of) its retained data, and class counts."""
+    """A remaining client's half: its mean attribution over (a seeded sample of) its retained data, and class counts.
+
+    Raises ClientError for fewer than 20 retained samples: their mean would say too much of each of them.
+    """
     started = time.monotonic()
+    if len(work.retain) < MINIMUM_SAMPLES:
+        raise ClientError(
+            f"the client keeps fewer than {MINIMUM_SAMPLES} samples and withholds their mean attribution; "
+            "the others' reference serves without it."
+        )
     samples = _some(work.retain, work.generator)
     scores = {layer: score.numpy() for layer, score in attribution_of(work, samples).items()}
     scores[CLASSES] = class_counts(work.retain, work.classes).numpy()

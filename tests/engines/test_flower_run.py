@@ -21,7 +21,7 @@ from fedunlearn.server.run_folder import RunFolder
 from fedunlearn.server.session import Session
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 110
+SECONDS = 300
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * SECONDS)]
 

@@ -74,3 +74,11 @@ def test_unknown_names_are_refused() -> None:
         check_localisation(UnlearnSettings(options={"ranking": "best"}))
     with pytest.raises(SettingsError, match="attribution method"):
         check_localisation(UnlearnSettings(options={"attribution": "guess"}))
+
+
+def test_a_client_with_few_samples_keeps_their_mean_to_itself(place, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = max(len(place.sites[c].training_samples()) for c in (0, 2))
+    monkeypatch.setattr("fedunlearn.strategies.localisation.MINIMUM_SAMPLES", most)
+    _, witness = place.serve("client", UnlearnSettings(rounds=1, ratio=0.5))
+    outcome = witness.reports[0].outcome
+    assert len(outcome.answers) == 1 and "withholds" in outcome.dropped[0][1]
