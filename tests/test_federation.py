@@ -397,7 +397,7 @@ def test_training_that_is_over_says_nothing_of_an_unlearned_model(federation: Fe
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_ray_gives_the_same_digests_as_local(federation: Federation, tmp_path: Path) -> None:
     on_ray = Federation.simulate("digits", out=tmp_path / "ray", engine="ray", **TINY)
     assert on_ray.train().digest == head(federation)

@@ -105,7 +105,7 @@ for number in range(5):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_killed_run_ends_as_an_uninterrupted_one(start_script: Callable, tmp_path: Path) -> None:
     process = start_script(SCRIPT, tmp_path)
     said, _ = process.communicate()
