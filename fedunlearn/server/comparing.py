@@ -8,6 +8,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from fedunlearn.channels.mask import ChannelMask
+from fedunlearn.channels.packing import Portion, nbytes
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import RequestError
 from fedunlearn.server.branches import MAIN, BranchPlan, base_digest, classes_of, job_for, original_rounds, run_branch
@@ -65,7 +66,7 @@ def compare(
     base = session.models.load(base_digest(session, job))
     examiner = Examiner(session, grid, roster, base)
     classes = classes_of(rows)
-    whole = sum(tensor.numel() * tensor.element_size() for tensor in base.values())
+    whole = nbytes(Portion.everything(base), base)
     models = {
         "original": {
             "digest": base_digest(session, job),

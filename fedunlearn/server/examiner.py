@@ -8,6 +8,7 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from flwr.serverapp import Grid
+from torch import Tensor
 
 from fedunlearn.audit import accuracy, backdoor
 from fedunlearn.audit.examination import Group, read
@@ -59,6 +60,10 @@ class Examiner:
 
     def on_test(self, model: ModelState) -> dict[str, Any]:
         """Accuracy on the central test set, class by class, and the back-door's success."""
+        return self._on_test(model)[0]
+
+    def _on_test(self, model: ModelState) -> tuple[dict[str, Any], Tensor]:
+        """The figures of `on_test`, and the loss of each test sample."""
         session = self.session
         session.blank.load_state_dict(model)
         test = evaluate(session.task, session.blank, session.dataset.test)
@@ -68,12 +73,13 @@ class Examiner:
         if self._triggered is not None and session.backdoor is not None:
             fooled = evaluate(session.task, session.blank, self._triggered).predictions
             success = backdoor.combine(backdoor.count(fooled, labels, session.backdoor.target))
-        return {
+        figures = {
             "test_accuracy": right.overall,
             "test_accuracy_by_class": dict(zip(classes, right.by_class, strict=True)),
             "test_loss": float(test.losses.mean()),
             "backdoor_success": success,
         }
+        return figures, test.losses
 
     def on_forget_set(self, model: ModelState, job: Job, mask: ChannelMask | None = None) -> dict[str, Group | None]:
         """The parts of the forget set, as the targets that are there report them."""
@@ -106,7 +112,7 @@ class Examiner:
         groups = {part: _group(outcome, f"forget.{part}") for part in PARTS}
         retained = _group(outcome, "retain")
         everything, canaries = groups["all"], groups["canaries"]
-        figures = self.on_test(model)
+        figures, test_losses = self._on_test(model)
         by_class = list(figures["test_accuracy_by_class"].values())
         forgotten = [by_class[index] for index in classes or () if by_class[index] is not None]
         return {
@@ -115,19 +121,17 @@ class Examiner:
             "forget": {part: None if group is None else group.summary() for part, group in groups.items()},
             "forgotten_classes_accuracy": sum(forgotten) / len(forgotten) if forgotten else None,
             "canary_exposure": None if canaries is None else canaries.exposure,
-            "membership_auc": None if everything is None else self._membership(model, everything),
+            "membership_auc": None if everything is None else self._membership(test_losses, everything),
         }
 
     def hand_out(self, model: ModelState) -> None:
         """Send a model to all clients, who keep it as the base of later messages (and evaluate it)."""
         self._ask(sorted(self.roster.members), model, Job((), (), frozenset()), None, retained=False, whole=True)
 
-    def _membership(self, model: ModelState, forgotten: Group) -> float | None:
+    def _membership(self, test_losses: Tensor, forgotten: Group) -> float | None:
         """AUC of a loss threshold: forget set against unseen test samples, class by class in proportion."""
-        session = self.session
-        session.blank.load_state_dict(model)
-        test = evaluate(session.task, session.blank, session.dataset.test)
-        by_class = histogram_by_class(test.losses, session.dataset.test.labels, len(session.dataset.classes))
+        dataset = self.session.dataset
+        by_class = histogram_by_class(test_losses, dataset.test.labels, len(dataset.classes))
         return auc(forgotten.histogram, match_classes(by_class, forgotten.per_class_count))
 
     def _ask(

@@ -32,8 +32,6 @@ DEVIATIONS = 1.5
 OWNED, WHOLLY_OWNED = 0.5, 0.7
 """Of what covers the excess nothing is taken when this share of the target's kind of samples, class by class, is its
 own, all when the larger share is, and in between in proportion: the more the others hold, the less goes with it."""
-COVERAGE = 0.95
-"""Share of a layer's excess that the selected channels cover."""
 HEAVY, DIFFUSE_RATIO = 3.0, 0.9
 """Samples learned by heart against the rest hang on the channels this many times as strongly as ordinary ones, and
 on nearly all channels: no few of them can be singled out."""
@@ -97,8 +95,8 @@ def select_channels(work: Work) -> Reply:
         mask = _read_off(own, reference, work)
         if ranking != "excess":
             # A control gets as many channels of each layer as the method itself would take.
-            sizes = {g.layer: len(mask.selected[g.layer]) / g.channels for g in work.layout.groups}
-            mask = top_ratio(rank(ranking, own, reference, work.generator), sizes, work.layout)
+            scores = rank(ranking, own, reference, work.generator)
+            mask = top_ratio(scores, _ratios(mask, work.layout), work.layout)
     else:
         mask = top_ratio(rank(ranking, own, reference, work.generator), work.settings.ratio, work.layout)
     work.keep(
@@ -117,18 +115,23 @@ def _read_off(own: Scores, reference: Scores, work: Work) -> ChannelMask:
     Learned by heart: most of every layer. None of these: nothing, so that plain fine-tuning is left; the target is no
     more special than the others are to each other.
     """
-    covering = auto_mask(own, reference, COVERAGE)
+    covering = auto_mask(own, reference)
     if total_excess(own, reference) > float(work.arrays[SPREAD][0]):
         return covering
     owned = owned_share(class_counts(work.forget, work.classes), work.arrays[CLASSES])
     part = min(1.0, (owned - OWNED) / (WHOLLY_OWNED - OWNED))
     if part > 0:
-        sizes = {g.layer: part * len(covering.selected[g.layer]) / g.channels for g in work.layout.groups}
-        return top_ratio(rank("excess", own, reference), sizes, work.layout)
+        ratios = {layer: part * ratio for layer, ratio in _ratios(covering, work.layout).items()}
+        return top_ratio(rank("excess", own, reference), ratios, work.layout)
     average, highest = (float(value) for value in work.arrays[MASSES])
     if mass(own) > max(HEAVY * average, highest):
         return top_ratio(rank("excess", own, reference), DIFFUSE_RATIO, work.layout)
     return ChannelMask.empty(work.layout)
+
+
+def _ratios(mask: ChannelMask, layout: Layout) -> dict[str, float]:
+    """The share of each layer's channels that a mask selects."""
+    return {g.layer: len(mask.selected.get(g.layer, ())) / g.channels for g in layout.groups}
 
 
 def class_counts(samples: Samples, classes: int) -> torch.Tensor:
@@ -166,10 +169,10 @@ def unite(replies: Sequence[ClientReply], layout: Layout) -> ChannelMask:
     """The targets' masks as one: their union, cut back to their mean ratio; more votes come first."""
     masks = [ChannelMask.from_arrays(reply.arrays) for reply in replies]
     counts = np.array([reply.metrics["num-examples"] for reply in replies], dtype=np.float64)
+    each = [_ratios(mask, layout) for mask in masks]
     ratios = {}
     for group in layout.groups:
-        sizes = [len(mask.selected.get(group.layer, ())) / group.channels for mask in masks]
-        ratios[group.layer] = float(np.average(sizes, weights=counts))
+        ratios[group.layer] = float(np.average([own[group.layer] for own in each], weights=counts))
     return ChannelMask.union(masks).cut_back(votes(masks, layout), ratios, layout)
 
 
