@@ -28,8 +28,8 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 test: $(STAMP)
-	$(BIN)/python -m ruff format --check fedunlearn tests
-	$(BIN)/python -m ruff check fedunlearn tests
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy fedunlearn
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 

@@ -17,7 +17,7 @@ AUTO = "unlearned"
 
 
 def gaps(results: dict[str, Any]) -> tuple[dict[str, float], int]:
-    """Model -> mean distance to retrained over the valid runs, for the method and its fixed ratios; and their number."""
+    """Mean distance to retrained of the method and of each fixed ratio, over the valid runs; and how many those are."""
     sums: dict[str, float] = {}
     runs = 0
     for cell in results["cells"]:
