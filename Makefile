@@ -37,8 +37,8 @@ demo: $(STAMP)
 	$(BIN)/fedunlearn demo --out demo-run
 
 format: $(STAMP)
-	$(BIN)/python -m ruff format fedunlearn tests
-	$(BIN)/python -m ruff check --fix fedunlearn tests
+	$(BIN)/python -m ruff format .
+	$(BIN)/python -m ruff check --fix .
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-run
