@@ -20,6 +20,9 @@ Scope = Literal["client", "classes", "samples", "class-everywhere"]
 SCOPES: Final[tuple[str, ...]] = get_args(Scope)
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_OWN_ID = re.compile(r"client-(\d{1,12})-\d+")
+"""The ids that a client gives its own requests; nobody else may take one."""
+_COMMITMENT = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Announcement:
     """A deletion request as it crosses the network: signed by the client, free of sample positions.
 
     `commitment` is the SHA-256 of a salt and the positions, both of which stay with the client; `count` is
-    the number of samples (>= 1); `public_key` and `signature` are base64 (Ed25519).
+    the number of samples (>= 1); `public_key` and `signature` are base64 (Ed25519); `holders` is how many
+    clients file this request together (1, but for the scope "class-everywhere").
     """
 
     id: str
@@ -38,11 +42,37 @@ class Announcement:
     commitment: str
     public_key: str
     signature: str = ""
+    holders: int = 1
 
     def signed_bytes(self) -> bytes:
         """Return the bytes that the signature covers: every other field, in one fixed form."""
         content = {name: value for name, value in asdict(self).items() if name != "signature"}
         return b"fedunlearn-request-1\n" + json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+    def check(self) -> None:
+        """Check that this can be a request at all, whoever signed it.
+
+        Raises:
+            RequestError: it is not; the sentence says why.
+        """
+        check_request_id(self.id)
+        names_classes = check_scope(self.scope) in ("classes", "class-everywhere")
+        own = _OWN_ID.fullmatch(self.id)
+        if own is not None and int(own[1]) != self.client:
+            why = f"its id is one of client {own[1]}"
+        elif self.count < 1 or self.holders < 1:
+            why = f"it is for {self.count} samples of {self.holders} clients"
+        elif names_classes != bool(self.classes):
+            why = f"its scope is {self.scope!r} and its classes are {self.classes}"
+        elif self.classes is not None and list(self.classes) != sorted({one for one in self.classes if one >= 0}):
+            why = f"its classes {self.classes} are not sorted and distinct"
+        elif _COMMITMENT.fullmatch(self.commitment) is None:
+            why = "its commitment is no SHA-256"
+        else:
+            return
+        raise RequestError(
+            f"request {self.id} of client {self.client} is malformed ({why}): file it again from that client's folder."
+        )
 
     def verify(self, public_key: str) -> None:
         """Check that the holder of `public_key` (base64, as registered at first contact) signed this.

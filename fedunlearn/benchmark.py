@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedunlearn.config import FederationSettings
+from fedunlearn import errors
+from fedunlearn.config import FederationSettings, make_settings
 from fedunlearn.errors import FedunlearnError, SettingsError
-from fedunlearn.experiment import RULES, Run, read_experiment
+from fedunlearn.experiment import RULES, Experiment, Run, read_experiment
 from fedunlearn.files import atomic_write_json, make_folder, read_json
+from fedunlearn.plugins import plugged_in
 from fedunlearn.progress import OnProgress, Progress
 
 Tell = Callable[[Run], None]
@@ -27,8 +26,6 @@ def benchmark(
 ) -> dict[str, Any]:
     """Run every cell of an experiment with every seed and write the tables; finished runs are not run again.
 
-    A script that calls this with several processes must do so under `if __name__ == "__main__":`.
-
     Args:
         experiment: the TOML file.
         out: folder of the results: `cells/*.json`, `runs/*`, and the tables.
@@ -41,6 +38,7 @@ def benchmark(
         SettingsError: the file is wrong, or `out` holds runs with other settings.
         FedunlearnError: runs that did not work; all others were finished first, and are kept.
     """
+    from fedunlearn.engines.worker_pool import cores
     from fedunlearn.reports.benchmark import write_benchmark
 
     if processes is not None and processes < 1:
@@ -57,7 +55,7 @@ def benchmark(
         if on_progress is not None:
             on_progress(Progress("benchmark", done, len(runs), run.name))
 
-    several = min(processes or _cores(), len(lacking))
+    several = min(processes or cores(), len(lacking))
     failed = _in_processes(lacking, out, several, tell) if several > 1 else _one_by_one(lacking, out, tell)
     if failed:
         run, error = failed[0]
@@ -144,28 +142,38 @@ def _one_by_one(runs: Sequence[Run], out: Path, tell: Tell) -> Failed:
 
 
 def _in_processes(runs: Sequence[Run], out: Path, processes: int, tell: Tell) -> Failed:
-    failed: Failed = []
-    # Fresh interpreters: a forked one would inherit threads that do not survive the fork.
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    jobs = [
+        {
+            "experiment": run.experiment.model_dump(mode="json"),
+            "cell": run.experiment.cells.index(run.cell),
+            "seed": run.seed,
+            "out": str(out),
+        }
+        for run in runs
+    ]
+
+    def done(index: int, result: dict[str, str]) -> None:
+        if not result:
+            tell(runs[index])
+
+    from fedunlearn.engines.mapping import map_jobs
+
+    results = map_jobs("fedunlearn.benchmark:do_job", jobs, processes, done, plugged_in())
+    return [
+        (run, getattr(errors, result["error"], FedunlearnError)(result["sentence"]))
+        for run, result in zip(runs, results, strict=True)
+        if result
+    ]
+
+
+def do_job(job: Mapping[str, Any]) -> dict[str, str]:
+    """`do` in a worker process: nothing, or the name and the sentence of the error."""
+    experiment = make_settings(Experiment, job["experiment"])
     try:
-        running = {pool.submit(do, run, out): run for run in runs}
-        for finished in as_completed(running):
-            try:
-                finished.result()
-                tell(running[finished])
-            except FedunlearnError as error:
-                failed.append((running[finished], error))
-            except BrokenExecutor:
-                sentence = "its process was ended from outside (too little memory?); the same command goes on."
-                failed.append((running[finished], FedunlearnError(sentence)))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return failed
-
-
-def _cores() -> int:
-    # Not on every system can a process be confined to some of the cores.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        do(Run(experiment, experiment.cells[job["cell"]], job["seed"]), Path(job["out"]))
+    except FedunlearnError as error:
+        return {"error": type(error).__name__, "sentence": str(error)}
+    return {}
 
 
 def _file(run: Run, out: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fedunlearn import __version__
+from fedunlearn import __version__, cli_audit, cli_certificate, cli_erase, cli_ledger
 from fedunlearn.catalogue import catalogue
 from fedunlearn.cli_arguments import parse_numbers, parse_options, parse_ratio
 from fedunlearn.cli_output import command_output, facts, table
@@ -45,6 +45,9 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+Workers = Annotated[Text, _option("Processes that run the clients, 0: this one.", default="as simulated")]
+
+
 @app.callback()
 def _every_command(
     version: Annotated[
@@ -75,6 +78,18 @@ def simulate(
     canaries: Annotated[Text, _option("Plant canaries: client=0,count=300.", default="none")] = _DEFAULTS.canaries,
     engine: Annotated[str, _option("What executes the clients: local or ray.")] = _DEFAULTS.engine,
     timeout: Annotated[float, _option("Seconds after which a client is left out of a round.")] = _DEFAULTS.timeout,
+    workers: Annotated[str, _option("Processes that run the clients, 0: this one; auto: as many as pay off.")] = str(
+        _DEFAULTS.workers
+    ),
+    cohort: Annotated[
+        str, _option("Clients trained together as one computation, 1: none; auto: as many as are found faster.")
+    ] = str(_DEFAULTS.cohort),
+    device: Annotated[str, _option("Where clients train: cpu, cuda or cuda:N.")] = _DEFAULTS.device,
+    precision: Annotated[str, _option("What layers compute in: float32 or bfloat16.")] = _DEFAULTS.precision,
+    compile: Annotated[bool, _option("Let torch.compile make code for a client's step.")] = _DEFAULTS.compile,
+    ledger: Annotated[
+        Text, _option("Database of the ledger: postgresql+psycopg://user@host/name.", "URL", default="in RUN")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a federation of simulated clients and keep it in a run folder."""
@@ -99,6 +114,12 @@ def simulate(
             canaries=canaries,
             engine=engine,
             timeout=timeout,
+            workers=workers,
+            cohort=cohort,
+            device=device,
+            precision=precision,
+            compile=compile,
+            ledger=ledger,
         )
         training = federation.train(on_progress=output.on_progress)
         output.answer(
@@ -159,13 +180,14 @@ def unlearn(
         list[str] | None,
         _option("An option of the method, such as attribution=ablation; may be repeated.", "NAME=VALUE"),
     ] = None,
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Serve a deletion request of RUN; all pending ones, one after the other, when none is named."""
     with command_output(as_json) as output:
         from fedunlearn.federation import Federation
 
-        served = Federation.open(run).unlearn(
+        served = Federation.open(run, workers).unlearn(
             request,
             method=method,
             ratio=parse_ratio(ratio),
@@ -186,18 +208,25 @@ def compare(
         bool, typer.Option(help="Retrain in full without the forget set, if that is not done yet.")
     ] = True,
     rounds_after: Annotated[int, _option("Ordinary rounds to train after that, and compare again.", "K")] = 0,
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Put the original, unlearned and retrained models of RUN side by side, and write the report."""
     with command_output(as_json) as output:
         from fedunlearn.federation import Federation
 
-        federation = Federation.open(run)
+        federation = Federation.open(run, workers)
         comparison = federation.compare(
             request, retrain=retrain, rounds_after=rounds_after, on_progress=output.on_progress
         )
-        comparison.save(federation.folder)
-        output.answer(comparison.document, comparison.table(), f"The report is {federation.folder / 'report.html'}")
+        page = federation.report(request, on_progress=output.on_progress)
+        output.answer(comparison.document, comparison.table(), f"The report is {page}")
+
+
+app.command()(cli_audit.audit)
+app.add_typer(cli_ledger.app, name="ledger")
+app.add_typer(cli_certificate.app, name="certificate")
+app.command()(cli_erase.erase)
 
 
 @app.command()

@@ -25,7 +25,8 @@ def exit_status(call: Callable[[], object], words: Sequence[str]) -> int:
     """Do `call` and say how it went.
 
     Args:
-        call: runs the command; returns 130, or raises KeyboardInterrupt, when it was interrupted.
+        call: runs the command; returns 130, or raises KeyboardInterrupt, when it was interrupted, and another status
+            when the command has said itself what did not work.
         words: of the command line, for the sentence that says how to resume.
 
     Returns:
@@ -56,7 +57,7 @@ def exit_status(call: Callable[[], object], words: Sequence[str]) -> int:
         again = shlex.join(["fedunlearn", *words])
         print_error(f"interrupted; what was finished is kept, and the same command resumes it: {again}", as_json)
         return INTERRUPTED
-    return 0
+    return returned if type(returned) is int else 0
 
 
 def end_process(status: int) -> int:

@@ -18,6 +18,8 @@ from fedunlearn.server.session import Session
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from fedunlearn.reports.audit_trail import AuditTrail
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -35,11 +37,15 @@ class Comparison:
 
         return comparison_table(self.document)
 
-    def save(self, folder: Path | str) -> list[Path]:
-        """Write the page, JSON, CSV, Markdown and figures; return what was written."""
+    def save(self, folder: Path | str, trail: AuditTrail | None = None) -> list[Path]:
+        """Write the page, JSON, CSV, Markdown and figures; return what was written.
+
+        Args:
+            trail: audits and certificates of the run, for the page; None: there are none.
+        """
         from fedunlearn.reports.write import write_report
 
-        return list(write_report(self.document, Path(folder)))
+        return list(write_report(self.document, Path(folder), trail))
 
 
 def comparison_document(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from fedunlearn.errors import SettingsError
 
@@ -13,6 +13,10 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+EXECUTION = frozenset({"engine", "timeout", "workers", "cohort", "class_harm"})
+"""Settings that say how a federation is executed, and what it accepts: they change none of its models, and do not
+identify it."""
 
 
 class FederationSettings(BaseModel):
@@ -40,9 +44,31 @@ class FederationSettings(BaseModel):
     canaries: str | None = None
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of its samples that each client never trains on: its own unseen data."""
+    class_harm: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Fall of a remaining class's accuracy, beyond what noise and the lost samples explain, from which an unlearned
+    model is refused; 1: none is."""
     engine: Literal["local", "ray"] = "local"
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    """Processes in which the local engine runs the clients, 0: in this one, "auto": as many as pay off."""
+    cohort: Literal["auto"] | PositiveInt = "auto"
+    """Clients that are trained together as one computation, 1: none, "auto": as many as a measurement finds faster."""
     timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds after which a client that has not answered is left out of the round."""
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,2})?)$")] = "cpu"
+    """Where clients train: cpu, cuda or cuda:N. Every device has digests of its own."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What layers compute in while clients train; weights are float32 in either."""
+    compile: bool = False
+    """Whether torch.compile makes code for a client's step."""
+
+    @field_validator("workers", "cohort", mode="before")
+    @classmethod
+    def _auto_or_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        least = 0 if info.field_name == "workers" else 1
+        whole = isinstance(value, int) or (isinstance(value, str) and value.isdecimal())
+        if value != "auto" and not (whole and int(value) >= least):
+            raise ValueError(f"expected 'auto' or a whole number, {least} or more")
+        return value
 
 
 class UnlearnSettings(BaseModel):

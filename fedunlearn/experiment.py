@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fedunlearn.config import FederationSettings, Seed, UnlearnSettings, make_settings
+from fedunlearn.config import EXECUTION, FederationSettings, Seed, UnlearnSettings, make_settings
 from fedunlearn.errors import SettingsError
 
 RULES = ("largest", "half-of-two-classes")
@@ -104,7 +104,7 @@ class Run:
     def asked(self) -> dict[str, Any]:
         """Everything that the document depends on, defaults included, as plain JSON."""
         content = {
-            "federation": self.federation().model_dump(mode="json", exclude={"engine", "timeout"}),
+            "federation": self.federation().model_dump(mode="json", exclude=set(EXECUTION)),
             "request": self.request().model_dump(mode="json"),
             "method": self.method().model_dump(mode="json"),
             "controls": {name: own.model_dump(mode="json") for name, own in self.controls().items()},

@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flwr.serverapp import Grid
 
@@ -16,16 +16,24 @@ from fedunlearn.config import FederationSettings, UnlearnSettings, make_settings
 from fedunlearn.data.holding import Holding
 from fedunlearn.errors import RequestError
 from fedunlearn.files import atomic_write_json, make_folder, read_json
+from fedunlearn.plugins import plugged_in
 from fedunlearn.reports.document import clean
-from fedunlearn.server import comparing, jobs
+from fedunlearn.server import certificate, comparing, erasing, jobs
 from fedunlearn.server.branches import job_for
+from fedunlearn.server.certificate import Issued
+from fedunlearn.server.erasing import Erasure
+from fedunlearn.server.failures import recorded
 from fedunlearn.server.ledger_tables import BranchRow
 from fedunlearn.server.life_cycle import DeletionRequest
 from fedunlearn.server.run_folder import RunFolder
 from fedunlearn.server.session import OnProgress, Session
+from fedunlearn.server.verification import Verification, verify_run
 from fedunlearn.strategies.asked import unlearn_settings
 from fedunlearn.strategies.inner import make_strategy
 from fedunlearn.summaries import TrainingSummary, UnlearningSummary, training_summary, unlearning_summary
+
+if TYPE_CHECKING:
+    from fedunlearn.auditing import Audit
 
 T = TypeVar("T")
 RequestLike = DeletionRequest | str | None
@@ -47,11 +55,15 @@ class Federation:
         self._quiet_session = Session(folder)
 
     @classmethod
-    def simulate(cls, task: str = "mnist5k", *, out: Path | str | None = None, **settings: Any) -> Federation:
+    def simulate(
+        cls, task: str = "mnist5k", *, out: Path | str | None = None, ledger: str | None = None, **settings: Any
+    ) -> Federation:
         """A simulated federation; see `FederationSettings` for the settings.
 
         Args:
             out: run folder. One that holds a run of the same settings is gone on with; None: a temporary folder.
+            ledger: SQLAlchemy URL of an empty database for the ledger (PostgreSQL, say), without a password; None: a
+                SQLite file in the run folder.
 
         Raises:
             SettingsError: a setting is wrong. RunFolderError: the folder holds another run.
@@ -60,12 +72,24 @@ class Federation:
         path = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="fedunlearn-"))
         if not RunFolder.exists(path):
             cls(RunFolder(path.absolute(), wanted, ""))._check_data()
-        return cls(RunFolder.of(path, wanted))
+        return cls(RunFolder.of(path, wanted, ledger))
 
     @classmethod
-    def open(cls, out: Path | str) -> Federation:
-        """The federation in a run folder. Raises RunFolderError when there is none."""
-        return cls(RunFolder.open(out))
+    def open(cls, out: Path | str, workers: int | str | None = None) -> Federation:
+        """The federation in a run folder.
+
+        Args:
+            out: run folder.
+            workers: processes that run the clients from now on; None: as it was.
+
+        Raises:
+            SettingsError: `workers` is wrong. RunFolderError: there is no run.
+        """
+        folder = RunFolder.open(out)
+        if workers is not None:
+            settings = {**folder.settings.model_dump(), "workers": workers}
+            folder = RunFolder.of(out, make_settings(FederationSettings, settings))
+        return cls(folder)
 
     @property
     def folder(self) -> Path:
@@ -202,15 +226,111 @@ class Federation:
     ) -> Path:
         """Write the report of a request (None: the last served) into the run folder; return the page.
 
-        It shows the last comparison of the unlearned model; if there is none yet, one without retraining is made.
+        It shows the last comparison of the unlearned model; if there is none yet, one without retraining is made. Where
+        the run was audited, the verdict comes first, and the certificate and all other requests are shown as well.
         """
         ids = self._served(request)
         saved = self._saved_comparison(ids)
         comparison = Comparison(read_json(saved)) if saved.is_file() else None
         if comparison is None or comparison.document["models"]["unlearned"]["digest"] != self._unlearned_digest(ids):
             comparison = self.compare(ids, retrain=False, on_progress=on_progress)
-        comparison.save(self.folder)
+        from fedunlearn.reporting import audit_trail
+
+        comparison.save(self.folder, audit_trail(self._session()))
         return self._folder.report
+
+    def erase(self, request: DeletionRequest | str, dry_run: bool = True, on_progress: OnProgress = None) -> Erasure:
+        """Remove what still descends from a request's data: older models, what clients keep, reports of them.
+
+        Args:
+            dry_run: only say what would go.
+
+        Raises:
+            RequestError: the request is not done, or the served model itself descends from its data.
+        """
+        ids = _ids(request)
+        if len(ids) != 1:
+            raise RequestError(f"erase one request at a time: {', '.join(ids)}.")
+        id = ids[0]
+        return self._run(lambda grid, session: erasing.erase(grid, session, id, dry_run), "erase", on_progress)
+
+    def verify_ledger(self, head_files: Sequence[Path] = (), with_models: bool = True) -> Verification:
+        """Check ledger, clients' heads, models and audits of the run; nothing is changed.
+
+        Args:
+            head_files: `heads.json` of clients whose folders are elsewhere.
+            with_models: also read every model and compare its digest.
+        """
+        return verify_run(self._folder, head_files, with_models)
+
+    def certify(
+        self,
+        request: RequestLike | Sequence[DeletionRequest | str] = None,
+        out: Path | str | None = None,
+        head_files: Sequence[Path] = (),
+    ) -> Issued:
+        """Sign what the last audit of a request found, and write it with its evidence into a folder.
+
+        Args:
+            request: None for the one that was served last.
+            out: folder of the bundle; None: one in the run folder's `certificates/`.
+            head_files: `heads.json` of clients whose folders are elsewhere.
+
+        Raises:
+            RequestError: not done, or not audited. RunFolderError: the ledger or the key does not hold.
+        """
+        ids = self._served(request)
+        with self._folder.locked("certificate"):
+            return certificate.issue(self._session(), ids, None if out is None else Path(out), head_files)
+
+    def rotate_key(self, password: bytes | None = None) -> str:
+        """Replace the run's key by a new one, which the old one signs; return the new public key.
+
+        Args:
+            password: protects the new key's file; None: it has none.
+
+        Raises:
+            RunFolderError: the old key cannot be used.
+        """
+        with self._folder.locked("rotate-key"):
+            return self._session().run_key().rotate(self._folder.server_key, password).public_key
+
+    def audit(
+        self,
+        request: RequestLike | Sequence[DeletionRequest | str] = None,
+        tier: str | None = None,
+        band: int | None = None,
+        *,
+        restore: bool = True,
+        processes: int | None = None,
+        on_progress: OnProgress = None,
+    ) -> Audit:
+        """Judge a served request against a band of models retrained without what was filed.
+
+        Earlier requests are judged again on the model as it is now. What the band lacks is retrained, in parallel, and
+        kept for every later audit of any method.
+
+        Args:
+            request: None for the one that was served last.
+            tier: "quick" (no retraining), "standard" (8 models) or "full" (20). None: standard, or full for a band of
+                that size.
+            band: size of the band; fewer than 8 never pass. None: the tier's.
+            restore: serve the model from before again when the audited one fails; the data stays out all the same.
+            processes: models that are retrained at a time; None: one a core.
+
+        Raises:
+            SettingsError: no such tier or size. RequestError: the request has not been served.
+        """
+        from fedunlearn import auditing
+
+        named, size = auditing.settled(tier, band)
+        ids = self._served(request)
+
+        def run(work: Callable[[Grid, Session], T]) -> T:
+            return self._run(work, "audit", on_progress)
+
+        with self._folder.locked("audit"):
+            return auditing.audit(run, self._session(on_progress), ids, named, size, restore, processes)
 
     def _saved_comparison(self, ids: Sequence[str]) -> Path:
         joined = "+".join(sorted(ids))
@@ -227,7 +347,7 @@ class Federation:
 
         session = self._session(on_progress)
         run_config = {**run_config_of(self.settings), "out": str(self.folder)}
-        with self._folder.locked(doing):
+        with self._folder.locked(doing), recorded(session, doing):
             self._folder.tidy()
             return engines.run(
                 self.settings.engine,
@@ -236,6 +356,8 @@ class Federation:
                 self.settings.clients,
                 run_config,
                 self.settings.timeout,
+                workers=self.settings.workers,
+                imports=plugged_in(),
             )
 
     def _session(self, on_progress: OnProgress = None) -> Session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
@@ -23,11 +24,13 @@ class Registry(Generic[T]):
         self.kind = kind
         self._group = group
         self._items: dict[str, T] = {}
+        self._registered_in: dict[str, str] = {}
 
     def register(self, name: str, item: T) -> T:
         """Add `item` under `name`. Raises ValueError when another item already has the name."""
         if self._items.setdefault(name, item) is not item:
             raise ValueError(f"{self.kind} {name!r} is registered twice; choose another name.")
+        self._registered_in[name] = sys._getframe(1).f_globals.get("__name__", "__main__")
         return item
 
     def get(self, name: str) -> T:
@@ -43,6 +46,14 @@ class Registry(Generic[T]):
         """All names, sorted."""
         self._load_entry_points()
         return tuple(sorted(self._items))
+
+    def modules(self) -> frozenset[str]:
+        """Modules, other than this package's, that registered an item: another process has to import them as well.
+
+        "__main__" is among them when a script or a notebook did.
+        """
+        modules = {module for name, module in self._registered_in.items() if name in self._items}
+        return frozenset(module for module in modules if module.partition(".")[0] != "fedunlearn")
 
     def _load_entry_points(self) -> None:
         if self._group is None:

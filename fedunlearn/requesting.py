@@ -89,7 +89,7 @@ def _request_everywhere(session: Session, classes: list[int]) -> DeletionRequest
         raise RequestError(f"every holder of class {', '.join(map(str, classes))} has already asked to forget it.")
     _check_somebody_stays(session, {client: positions for client, (_, positions) in asked.items()})
     filed = [
-        file_request(session.folder.client(client), holdings[client], present, everywhere=named)
+        file_request(session.folder.client(client), holdings[client], present, everywhere=named, holders=len(asked))
         for client, (present, _) in asked.items()
     ]
     count = sum(len(one.positions) for one in filed)

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 StartScript = Callable[..., "subprocess.Popen[str]"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_workers_are_left() -> Iterator[None]:
+    """Workers that one module's federations earned would not see what the next module's tests patch."""
+    yield
+    if "fedunlearn.engines.worker_pool" in sys.modules:
+        from fedunlearn.engines import close_pool
+
+        close_pool()
+
+
 @pytest.fixture
 def start_script() -> Iterator[StartScript]:
     """Start Python source as a process (`start_script(source, *arguments)`), which ends with the test."""
@@ -45,12 +55,15 @@ def start_script() -> Iterator[StartScript]:
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a trained federation (digits, three clients, two rounds): copied by tests, never changed."""
+    """The folder of a trained federation (digits, three clients, two rounds): copied by tests, never changed.
+
+    It has learned so little that what is unlearned harms whole classes, and may.
+    """
     from fedunlearn.federation import Federation
 
     folder = tmp_path_factory.mktemp("trained") / "run"
     Federation.simulate(
-        "digits", clients=3, partition="iid", rounds=2, local_epochs=1, learning_rate=0.1, out=folder
+        "digits", clients=3, partition="iid", rounds=2, local_epochs=1, learning_rate=0.1, class_harm=1.0, out=folder
     ).train()
     return folder
 
@@ -61,3 +74,36 @@ def federation(trained_run: Path, tmp_path: Path) -> Federation:
     from fedunlearn.federation import Federation
 
     return Federation.open(shutil.copytree(trained_run, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def audited_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a federation whose request `client-0-1` was served, compared and audited; copied by tests."""
+    from fedunlearn.federation import Federation
+
+    folder = tmp_path_factory.mktemp("audited") / "run"
+    federation = Federation.simulate(
+        "digits",
+        clients=3,
+        partition="iid",
+        rounds=2,
+        local_epochs=1,
+        learning_rate=0.1,
+        class_harm=1.0,
+        workers=0,
+        out=folder,
+    )
+    federation.train()
+    request = federation.request_deletion(client=0, classes=[3])
+    federation.unlearn(request, method="fine-tune", rounds=1)
+    federation.compare(request, retrain=False)
+    federation.audit(request, "quick")
+    return folder
+
+
+@pytest.fixture
+def audited(audited_run: Path, tmp_path: Path) -> Federation:
+    """An audited federation of a test's own."""
+    from fedunlearn.federation import Federation
+
+    return Federation.open(shutil.copytree(audited_run, tmp_path / "run"))

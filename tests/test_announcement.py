@@ -31,6 +31,7 @@ OTHER = {
     "commitment": "e" * 64,
     "public_key": base64.b64encode(bytes(32)).decode(),
     "signature": base64.b64encode(bytes(64)).decode(),
+    "holders": 2,
 }
 
 

@@ -17,7 +17,7 @@ from fedunlearn.federation import Federation
 from fedunlearn.progress import Progress
 from fedunlearn.server.branches import MAIN
 
-TINY = {"clients": 3, "partition": "iid", "rounds": 2, "local_epochs": 1, "learning_rate": 0.1}
+TINY = {"clients": 3, "partition": "iid", "rounds": 2, "local_epochs": 1, "learning_rate": 0.1, "class_harm": 1.0}
 FINE_TUNE = {"method": "fine-tune", "rounds": 1}
 
 
@@ -235,8 +235,10 @@ def test_one_that_fails_does_not_keep_the_others_waiting(federation: Federation)
 
 
 def test_a_target_that_is_gone_is_retrained_away_and_the_ledger_says_so(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    federation = Federation.simulate("digits", out=tmp_path / "run", **{**TINY, "clients": 4})
+    federation.train()
     request = federation.request_deletion(client=0)
 
     def gone(client: int, kind: str) -> None:
@@ -250,6 +252,16 @@ def test_a_target_that_is_gone_is_retrained_away_and_the_ledger_says_so(
     assert event.request_id == request.id and "client 0" in event.detail["why"]
     assert federation.requests()[0].state == "done" and head(federation) == served.digest
     assert 0 not in ledger(federation).rounds(served.branch)[0].participants
+
+
+def test_two_clients_that_stay_give_no_reference_and_retrain(federation: Federation) -> None:
+    """The mean of two would show each of them the other's attribution."""
+    request = federation.request_deletion(client=0)
+    [served] = federation.unlearn(request)
+    assert (served.method, served.rounds) == ("retrain", TINY["rounds"])
+    [event] = ledger(federation).events("reference-refused")
+    assert event.request_id == request.id and "needs 3 clients" in event.detail["why"]
+    assert federation.requests()[0].state == "done" and head(federation) == served.digest
 
 
 @pytest.mark.parametrize("trouble", ["raises", "hangs", "exits"])
@@ -281,17 +293,16 @@ def test_a_client_that_sends_nan_is_dropped_and_the_round_goes_on(
 ) -> None:
     from fedunlearn.clients import handlers
 
-    honest = handlers.train_locally
+    honest = handlers.trained
 
-    def poisoned(task, model, samples, *arguments, **options):
-        result = honest(task, model, samples, *arguments, **options)
-        if len(samples) == len(federation._holding(2).training_positions()):
-            model.output.bias.data[0] = float("nan")
-        return result
+    def poisoned(message, site, training, result):
+        if len(training.samples) == len(federation._holding(2).training_positions()):
+            training.model.output.bias.data[0] = float("nan")
+        return honest(message, site, training, result)
 
     sizes = [len(federation._holding(client).training_positions()) for client in range(3)]
     poisoned_clients = [client for client in range(3) if sizes[client] == sizes[2]]
-    monkeypatch.setattr(handlers, "train_locally", poisoned)
+    monkeypatch.setattr(handlers, "trained", poisoned)
     if len(poisoned_clients) == 3:
         federation.request_deletion(client=2, classes=[0])
         pytest.fail("the clients cannot be told apart")

@@ -15,12 +15,15 @@ from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 
 from fedunlearn import engines
+from fedunlearn.audit.metric import Gathered, Sizes, metrics
 from fedunlearn.channels.layout import channel_layout
 from fedunlearn.clients.inbox import Inbox
 from fedunlearn.config import FederationSettings, UnlearnSettings
 from fedunlearn.data.holding import holding
 from fedunlearn.errors import SettingsError
+from fedunlearn.federation import Federation
 from fedunlearn.models import networks
+from fedunlearn.server.ledger_verify import KINDS
 from fedunlearn.strategies import methods
 from fedunlearn.tasks import get_task
 
@@ -33,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     loaded = set(sys.modules)
     monkeypatch.syspath_prepend(tmp_path)
     # What a guide registers is gone afterwards, so that tests over everything registered see what is ours.
-    for registry in (methods, networks):
+    for registry in (methods, networks, metrics):
         monkeypatch.setattr(registry, "_items", {name: registry.get(name) for name in registry.names()})
     yield tmp_path
     for name in set(sys.modules) - loaded:
@@ -74,6 +77,33 @@ def test_a_method_of_ones_own(folder: Path) -> None:
     assert [phase.message for phase in method.phases(settings, 15)] == ["train.recover"] * 3
     with pytest.raises(SettingsError, match="keep = 2"):
         method.phases(settings.model_copy(update={"options": {"keep": 2}}), 15)
+
+
+def test_a_metric_of_ones_own(folder: Path) -> None:
+    save_code("your-own-metric.md", folder, "sureness")
+    sureness = load("sureness")
+    assert metrics.get("sureness") is sureness.METRIC
+    findings = {0: {"sum": 10.0, "samples": 40}, 1: {}, 2: {"sum": 30.0, "samples": 60}}
+    value = sureness.combine(Gathered(Sizes(10), findings))["sureness"]
+    assert value.value == 0.4 and value.of == 100
+    assert sureness.combine(Gathered(Sizes(10), {1: {}}))["sureness"].refused
+
+
+def test_a_ledger_is_checked_without_this_program(folder: Path, audited: Federation) -> None:
+    save_code("ledger-and-certificate.md", folder, "check")
+    bundle = audited.certify(out=folder / "bundle").bundle
+    check = load("check").check
+    assert check(bundle) == len(audited._session().ledger.entries()) - 1  # without the entry of the certificate
+    lines = (bundle / "ledger.jsonl").read_text().splitlines()
+    for changed in (lines[:-1], [*lines[:3], *lines[4:]], [*lines[:3], lines[3].replace("0", "1", 1), *lines[4:]]):
+        (bundle / "ledger.jsonl").write_text("\n".join(changed))
+        with pytest.raises(AssertionError):
+            check(bundle)
+
+
+def test_every_kind_of_problem_is_in_the_guide() -> None:
+    text = (GUIDES / "ledger-and-certificate.md").read_text(encoding="utf-8")
+    assert [kind for kind in KINDS if f"`{kind}`" not in text] == []
 
 
 def test_erasure_in_a_stock_app(folder: Path) -> None:

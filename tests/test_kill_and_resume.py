@@ -1,4 +1,7 @@
-"""kill -9 at points all over training and unlearning: the next command ends where an uninterrupted run ends."""
+"""kill -9 at points all over training, unlearning, auditing and erasing: the next command ends as an uninterrupted run.
+
+`experiments/kills.py` does the same fifty times, at random moments.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,12 @@ from fedunlearn.federation import Federation
 
 folder = Path(sys.argv[1])
 TINY = dict(clients=3, partition="iid", rounds=2, local_epochs=1, learning_rate=0.1)
-TINY["strategy"] = "fedavgm:server_momentum=0.5"
+TINY |= dict(strategy="fedavgm:server_momentum=0.5", class_harm=1.0, workers=0)
 kill_at, steps = None, 0
 # Imported and loaded before the first fork; no tensor is computed with here.
 import captum.attr, flwr.serverapp.strategy
-import fedunlearn.clients.app, fedunlearn.server.jobs
+import fedunlearn.auditing, fedunlearn.clients.app, fedunlearn.server.jobs
+from fedunlearn.server.lineage import lineage
 from fedunlearn.tasks import get_task
 get_task("digits").dataset(0)
 
@@ -50,6 +54,10 @@ def run(out):
     federation.request_deletion(client=2)
     if any(one.state != "done" for one in federation.requests()):
         federation.unlearn(rounds=1, ratio=0.25)
+    [first] = [one.id for one in federation.requests() if one.scope == "class-everywhere"]
+    if not (federation.folder / "audit" / f"audit-{first}.json").is_file():
+        federation.audit(first, "quick", restore=False)
+    federation.erase(first, dry_run=False)
     return federation
 
 def summary(federation):
@@ -59,9 +67,32 @@ def summary(federation):
         rounds = [(r.number, r.digest_before, r.digest_after, r.participants) for r in ledger.rounds(branch.name)]
         phases = [(p.name, p.digest_after) for p in ledger.phases(branch.name)]
         branches[branch.name] = (branch.state, branch.head, rounds, phases)
-    states = [(one.id, one.state, one.count) for one in federation.requests()]
+    states = [(one.id, one.state, one.count, one.clients) for one in federation.requests()]
+    arrived = [event.request_id for event in ledger.events("request-arrived")]
+    models, line = federation._session().models, lineage(ledger.entries())
+    left = [one.what for one in line.descendants(states[0][0]) if models.has(one.digest)]
+    audits = {
+        path.name: [json.loads(path.read_text())[key] for key in ("verdict", "original", "unlearned", "primary")]
+        for path in sorted((federation.folder / "audit").glob("audit-*.json"))
+    }
+    held = federation.verify_ledger()
     served = [(e.detail["request"], e.detail["from"], e.detail["to"]) for e in ledger.events("unlearned-model-served")]
-    return dict(branches=branches, requests=states, served=served)
+    return dict(
+        branches=branches,
+        requests=states,
+        served=served,
+        arrived=sorted(arrived),
+        left=left,
+        audits=audits,
+        problems=[(one.kind, one.sentence) for one in held.problems],
+        notes=held.notes,
+    )
+
+def problems(out):
+    # Right after the kill, before anything is mended; a run that has no ledger yet has nothing to be wrong.
+    if not (out / "ledger.sqlite").is_file() or not (out / "run.json").is_file():
+        return []
+    return [one.sentence for one in Federation.open(out).verify_ledger().problems]
 
 def child(work):
     reader, writer = os.pipe()
@@ -95,12 +126,15 @@ print(json.dumps(dict(steps=total)), flush=True)
 for number in range(5):
     point = round(total * (number + 0.5) / 5)
     killed, _ = attempt(f"killed-{point}", point)
+    status, between = child(lambda: problems(folder / f"killed-{point}"))
+    between = json.loads(between) if between else None
     if number % 2:
         attempt(f"killed-{point}", 7)  # and once more while it resumes
     ended, said = attempt(f"killed-{point}")
     found = json.loads(said) if said else {}
     found.pop("steps", None)
-    print(json.dumps(dict(point=point, killed=killed, ended=ended, found=found, whole=whole)), flush=True)
+    said = dict(point=point, killed=killed, between=between, ended=ended, found=found, whole=whole)
+    print(json.dumps(said), flush=True)
 """
 
 
@@ -114,8 +148,10 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(start_script: Callable, tmp_p
     assert first["steps"] > 50 and len(attempts) == 5
     for one in attempts:
         assert one["killed"] == 9, one["point"]
+        assert one["between"] == [], one["point"]
         assert one["ended"] == 0, one["point"]
         assert one["found"] == one["whole"], one["point"]
     whole = attempts[0]["whole"]
-    assert {state for _, state, _ in whole["requests"]} == {"done"}
-    assert len(whole["served"]) == len(whole["requests"]) == 2
+    assert {state for _, state, *_ in whole["requests"]} == {"done"}
+    assert len(whole["served"]) == len(whole["requests"]) == len(whole["arrived"]) == 2
+    assert whole["problems"] == whole["notes"] == whole["left"] == [] and len(whole["audits"]) == 1

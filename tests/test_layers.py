@@ -16,8 +16,11 @@ REPOSITORY = Path(__file__).parents[1]
 PACKAGE = Path(fedunlearn.__file__).parent
 
 BASE = {"errors", "registry", "config", "randomness", "progress", "files", "announcement"}
+BASE |= {"canonical", "key_files", "ledger_head"}
 LEARNING = {"data", "models", "channels", "tasks"}
-SIDES = {"audit", "strategies"} | LEARNING | BASE
+# Base as well, but of Flower's arrays: only who may know Flower imports it.
+FLOWER_BASE = {"flower_arrays"}
+SIDES = {"audit", "strategies"} | LEARNING | BASE | FLOWER_BASE
 TOP = {
     "clients",
     "server",
@@ -27,11 +30,16 @@ TOP = {
     "requesting",
     "comparison",
     "summaries",
+    "ledger_views",
     "pooled_audit",
     "experiment",
     "benchmark",
     "demo",
     "catalogue",
+    "plugins",
+    "auditing",
+    "reporting",
+    "self_test",
 } | SIDES
 
 # For each part of the package (a folder, or a module that stands alone) what it may import of the others.
@@ -43,22 +51,31 @@ MAY_KNOW = {
     "progress": BASE,
     "files": BASE,
     "announcement": BASE,
+    "canonical": BASE,
+    "key_files": BASE,
+    "ledger_head": BASE,
+    "flower_arrays": BASE,
     "data": BASE,
     "models": BASE,
     "channels": BASE,
     "tasks": LEARNING | BASE,
     "audit": LEARNING | BASE,
-    "strategies": {"audit"} | LEARNING | BASE,
+    "strategies": {"audit"} | LEARNING | BASE | FLOWER_BASE,
     "clients": SIDES,
     "server": SIDES,
-    "engines": {"errors"},
+    "engines": {"errors"} | FLOWER_BASE,
     "reports": {"audit"} | BASE,
     "catalogue": SIDES,
+    "plugins": SIDES,
     "pooled_audit": {"clients", "server"} | SIDES,
     "requesting": {"clients", "server"} | SIDES,
     "summaries": {"server"} | SIDES,
+    "ledger_views": {"server"} | SIDES,
     "comparison": {"clients", "server", "reports", "pooled_audit"} | SIDES,
-    "federation": TOP - {"experiment", "benchmark", "demo", "catalogue"},
+    "reporting": {"server", "reports"} | SIDES,
+    "auditing": {"clients", "server", "engines", "reports", "plugins"} | SIDES,
+    "federation": TOP - {"experiment", "benchmark", "demo", "catalogue", "self_test"},
+    "self_test": TOP - {"demo", "catalogue"},
     "experiment": SIDES,
     "benchmark": TOP - {"demo", "catalogue"},
     "demo": TOP - {"benchmark", "catalogue"},
@@ -72,6 +89,10 @@ LIGHT_MODULES = [
     "__init__",
     "cli",
     "cli_arguments",
+    "cli_audit",
+    "cli_certificate",
+    "cli_erase",
+    "cli_ledger",
     "cli_output",
     "cli_status",
     "config",

@@ -7,6 +7,7 @@ metric of the sum.
 
 from __future__ import annotations
 
+from fedunlearn.audit import families  # noqa: F401
 from fedunlearn.audit.metric import Metric, metrics
 
 __all__ = ["Metric", "metrics"]

@@ -39,6 +39,12 @@ def add(parts: Iterable[Counts | None]) -> dict[str, Any] | None:
     return total
 
 
+def total_of(findings: Iterable[Counts], name: str) -> float:
+    """Sum of the single numbers that the findings have under `name`."""
+    values = [finding[name] for finding in findings]
+    return sum(float(value) for value in values if isinstance(value, int | float))
+
+
 def _copy(value: Number | Sequence[Number]) -> Number | list[Number]:
     return value if isinstance(value, int | float) else list(value)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from fedunlearn.clients import handlers
+from fedunlearn.clients import erasing, handlers, measuring
+from fedunlearn.clients.cohort import CohortApp
 from fedunlearn.clients.guard import guarded
 from fedunlearn.clients.site import Site, site_from_context
 from fedunlearn.config import UnlearnSettings
@@ -25,7 +27,7 @@ def client_app() -> ClientApp:
     """The app of a simulated federation: ordinary training and everything that erasure needs."""
     # The first optimiser of a process makes torch load its compiler: seconds that no round should be charged with.
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    app = ClientApp()
+    app = CohortApp(site_from_context, partial(_behind_guard, site_of=site_from_context))
     app.train()(_behind_guard(handlers.train, site_from_context))
     return add_erasure(app, site_from_context)
 
@@ -40,7 +42,9 @@ def add_erasure(app: ClientApp, site_of: SiteOf) -> ClientApp:
     """
     app.query("requests")(_behind_guard(handlers.announce, site_of))
     app.query("acknowledge")(_behind_guard(handlers.acknowledge, site_of))
+    app.query("erase")(_behind_guard(erasing.erase, site_of))
     app.evaluate("audit")(_behind_guard(handlers.audit, site_of))
+    app.evaluate("measure")(_behind_guard(measuring.measure, site_of))
     for kind, action in sorted(_phase_messages()):
         register = app.train if kind == "train" else app.query
         register(action)(_behind_guard(handlers.run_phase, site_of))

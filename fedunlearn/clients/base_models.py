@@ -37,7 +37,7 @@ class BaseModels:
         digest = write_state(self.folder, state)
         self._mark_used(digest)
         with told_as_sentence(self.folder, "tidied"):
-            oldest_first = sorted(self.folder.glob("[0-9a-f]*.safetensors"), key=lambda p: p.stat().st_mtime_ns)
+            oldest_first = sorted(self.paths(), key=lambda p: p.stat().st_mtime_ns)
             for path in oldest_first[:-KEPT]:
                 path.unlink(missing_ok=True)
         return digest
@@ -57,6 +57,10 @@ class BaseModels:
             raise
         self._mark_used(digest)
         return state
+
+    def paths(self) -> list[Path]:
+        """Return the files of all models that are kept."""
+        return sorted(self.folder.glob("[0-9a-f]*.safetensors"))
 
     def _mark_used(self, digest: str) -> None:
         path = state_path(self.folder, digest)

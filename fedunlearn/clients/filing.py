@@ -19,6 +19,7 @@ def file_request(
     classes: Sequence[int] | None = None,
     samples: Sequence[int] | None = None,
     everywhere: str | None = None,
+    holders: int = 1,
 ) -> FiledRequest:
     """File a request of this client and return it.
 
@@ -28,6 +29,7 @@ def file_request(
         classes: forget this client's samples of these classes.
         samples: forget these samples. Neither: the whole client.
         everywhere: id of a request that every holder of `classes` files; None for this client alone.
+        holders: how many clients file that request; the server waits until all have.
 
     Raises:
         RequestError: a class or sample that the client does not hold, nothing new to forget, nothing that was
@@ -68,7 +70,7 @@ def file_request(
     # An id says nothing of the samples: a hash of them could be guessed.
     id = everywhere or f"client-{holding.client}-{len(inbox.all()) + 1}"
     request = FiledRequest.make(
-        holding.client, scope, positions.tolist(), None if scope in ("client", "samples") else classes, id
+        holding.client, scope, positions.tolist(), None if scope in ("client", "samples") else classes, id, holders
     )
     inbox.file(request)
     return request

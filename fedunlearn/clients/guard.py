@@ -16,8 +16,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricR
 from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.audit.loss_histogram import BINS
 from fedunlearn.clients.guard_arrays import Judge, channel_indices, like_incoming, no_array, score_per_channel
+from fedunlearn.clients.guard_measurements import undeclared
 from fedunlearn.errors import ClientError, FedunlearnError
 from fedunlearn.strategies.content import ARRAYS, CONFIG, FLAGS, METRICS
+from fedunlearn.strategies.measurement import MEASURE
 
 logger = logging.getLogger("fedunlearn.clients")
 
@@ -37,14 +39,17 @@ SAID_PER_REQUEST = {
     "counts": NUMBER,
     "commitments": DIGEST,
     "signatures": r"[A-Za-z0-9+/]{86}==",
+    "holders": NUMBER,
 }
 """What it announces of each pending request, in lists of one length."""
 
 FLAG_NAMES = frozenset({"deletion-request", "needs-base"})
 TRAINING_NUMBERS = frozenset({"num-examples", "loss", "epochs", "seconds", "batches", "gate-open"})
+ERASED = frozenset({"models", "files"})
+"""How many of each a client erased."""
 QUERY_NUMBERS = frozenset({"num-examples", "seconds"})
 AUDIT_NUMBER = re.compile(
-    r"num-examples|seconds|(retain|forget\.(all|triggered|untriggered|canaries))"
+    r"num-examples|seconds|(retain|held-out|forget\.(all|triggered|untriggered|canaries))"
     r"\.(correct|total|histogram|loss-sum|loss-samples|exposure-sum|exposure-samples)"
 )
 
@@ -85,6 +90,10 @@ def check(incoming: Message, reply: RecordDict, channels: Mapping[str, int], cla
                 wrong = allowed.arrays(key, array)
                 if wrong:
                     raise _refused(kind, _named(name, key), wrong)
+        elif isinstance(record, MetricRecord) and name == METRICS and kind == MEASURE:
+            found = undeclared(incoming, record, classes)
+            if found:
+                raise _refused(kind, _named(name, found[0]), found[1])
         elif isinstance(record, MetricRecord) and name == METRICS:
             _check_metrics(kind, record, allowed)
         elif isinstance(record, ConfigRecord) and name == FLAGS:
@@ -102,6 +111,8 @@ def _allowed(incoming: Message, channels: Mapping[str, int], classes: int) -> Al
     kind = incoming.metadata.message_type
     if kind in ("query.requests", "query.acknowledge"):
         return Allowed(no_array, announcement=True)
+    if kind == "query.erase":
+        return Allowed(no_array, ERASED.__contains__)
     if kind == "query.attribute":
         return Allowed(channel_indices(channels), QUERY_NUMBERS.__contains__)
     if kind.startswith("query"):

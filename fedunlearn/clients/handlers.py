@@ -19,10 +19,12 @@ from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.audit.examination import examine
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion, digest_state, unpack
+from fedunlearn.clients.heads import HeadStore
 from fedunlearn.clients.site import Site
 from fedunlearn.config import UnlearnSettings, make_settings
 from fedunlearn.errors import ClientError, CorruptModel
 from fedunlearn.files import atomic_write_bytes
+from fedunlearn.ledger_head import RECORD, from_record
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.content import (
     ARRAYS,
@@ -36,8 +38,9 @@ from fedunlearn.strategies.content import (
     numpy_arrays,
     state_of,
 )
-from fedunlearn.strategies.method import Work, methods
-from fedunlearn.tasks.training import train_locally
+from fedunlearn.strategies.method import Phase, Reply, Work, methods
+from fedunlearn.tasks.cohort import LocalTraining, train_one
+from fedunlearn.tasks.training import TrainingResult, train_locally
 
 State = dict[str, torch.Tensor]
 
@@ -63,33 +66,49 @@ def announce(message: Message, site: Site) -> Message:
             "counts": [request.count for request in announced],
             "commitments": [request.commitment for request in announced],
             "signatures": [request.signature for request in announced],
+            "holders": [request.holders for request in announced],
         }
     )
     return Message(RecordDict({CONFIG: config}), reply_to=message)
 
 
 def acknowledge(message: Message, site: Site) -> Message:
-    """Write down what the server says of requests that were filed here; others are none of our business."""
+    """Write down what the server says of requests that were filed here; others are none of our business.
+
+    The head of the server's ledger that came with it is kept. Raises ClientError when it takes an earlier one back.
+    """
     config = _config(message)
     filed = {request.id for request in site.inbox.all()}
     told = zip(_texts(config, "ids"), _texts(config, "states"), _texts(config, "reasons"), strict=True)
     for id, state, reason in told:
         if id in filed:
             site.inbox.acknowledge(id, state, reason)
+    if RECORD in message.content.config_records:
+        HeadStore(site.folder).accept(*from_record(message.content.config_records[RECORD]))
     return announce(message, site)
 
 
 def train(message: Message, site: Site) -> Message:
     """An ordinary round of local training, without anything that a filed request names."""
+    training = ordinary_training(message, site)
+    result = train_locally(*training) if site.device.plain else train_one(training, site.device)
+    return trained(message, site, training, result)
+
+
+def ordinary_training(message: Message, site: Site) -> LocalTraining:
+    """What an ordinary round's message asks this client to train."""
     config = _config(message)
-    model = site.load(state_of(message.content.array_records[ARRAYS]))
-    samples = site.training_samples()
     round_number = _integer(config, "server-round")
     seed = derive_seed(_integer(config, "seed"), "train", round_number, site.client)
     settings = replace(site.training, proximal_mu=float(_number(config, "proximal-mu", 0.0)))
-    result = train_locally(site.task, model, samples, settings, torch.Generator().manual_seed(seed))
-    arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    metrics = {"num-examples": len(samples), "loss": result.mean_loss}
+    model = site.load(state_of(message.content.array_records[ARRAYS]))
+    return LocalTraining(site.task, model, site.training_samples(), settings, torch.Generator().manual_seed(seed))
+
+
+def trained(message: Message, site: Site, training: LocalTraining, result: TrainingResult) -> Message:
+    """The answer to an ordinary round's message, once its training is done."""
+    arrays = {name: tensor.numpy() for name, tensor in training.model.state_dict().items()}
+    metrics = {"num-examples": len(training.samples), "loss": result.mean_loss}
     return _reply(message, arrays, metrics, {"deletion-request": bool(site.inbox.pending())})
 
 
@@ -98,10 +117,19 @@ def run_phase(message: Message, site: Site) -> Message:
 
     Which computation runs is looked up among the registered methods; the message carries no code.
     """
-    config = _config(message)
-    base = _base_model(message, site)
-    if base is None:
+    asked = phase_work(message, site)
+    if asked is None:
         return _reply(message, {}, {}, {"needs-base": True})
+    phase, work = asked
+    return phase_answer(message, site, phase.compute(work))
+
+
+def phase_work(message: Message, site: Site) -> tuple[Phase, Work] | None:
+    """The phase that a message is about, and what to compute it from; None when its base model is not here."""
+    config = _config(message)
+    base = base_model(message, site)
+    if base is None:
+        return None
     settings = make_settings(UnlearnSettings, json.loads(str(config["settings"])))
     phases = methods.get(str(config["method"])).phases(settings, _integer(config, "rounds"))
     number = _integer(config, "phase")
@@ -140,8 +168,13 @@ def run_phase(message: Message, site: Site) -> Message:
         round=number,
         generator=torch.Generator().manual_seed(seed),
         keep=keep,
+        device=site.device,
     )
-    reply = phases[number].compute(work)
+    return phases[number], work
+
+
+def phase_answer(message: Message, site: Site, reply: Reply) -> Message:
+    """The answer to a phase's message, once it is computed."""
     metrics = dict(reply.metrics)
     if metrics.get("num-examples", 0) < MINIMUM_SAMPLES:
         metrics.pop("loss", None)  # the mean over a single sample is its loss
@@ -157,12 +190,12 @@ def kept_path(folder: Path, name: str, requests: Sequence[str]) -> Path:
 
 
 def audit(message: Message, site: Site) -> Message:
-    """Counts, sums and histograms of a model on this client's forget set (in parts) and retained samples.
+    """Counts, sums and histograms of a model on this client's forget set (in parts), retained or held-out samples.
 
     A client that is sent the whole model keeps it as a base for later messages.
     """
     config = _config(message)
-    base = _base_model(message, site)
+    base = base_model(message, site)
     if base is None:
         return _reply(message, {}, {}, {"needs-base": True})
     _, portion = _what_moves(message, site, base)
@@ -177,6 +210,8 @@ def audit(message: Message, site: Site) -> Message:
         groups["forget.canaries"] = positions[parts == "canaries"]
     if bool(config.get("retained", True)):
         groups["retain"] = site.holding.training_positions(site.inbox.forgotten_positions())
+    if bool(config.get("held-out", False)):
+        groups["held-out"] = site.holding.held_out
     metrics: dict[str, int | float | list[int] | list[float]] = {"num-examples": len(positions)}
     for group, members in groups.items():
         if len(members) == 0:
@@ -224,7 +259,7 @@ def _texts(config: ConfigRecord, name: str) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
 
 
-def _base_model(message: Message, site: Site) -> State | None:
+def base_model(message: Message, site: Site) -> State | None:
     """The base that the message names: out of the message, or out of this client's own store; else None."""
     digest = str(_config(message)["base"])
     if BASE in message.content.array_records:

@@ -33,7 +33,8 @@ class FiledRequest:
     """A deletion request with everything that only its client knows.
 
     `positions` are sorted indices into the client's own samples; `salt` is 64 hexadecimal digits; `created`
-    is UTC in ISO 8601; `state` is what the server last said: pending, running, done, failed or refused.
+    is UTC in ISO 8601; `state` is what the server last said: pending, running, done, failed or refused;
+    `holders` is how many clients file the request together.
     """
 
     id: str
@@ -45,6 +46,7 @@ class FiledRequest:
     created: str
     state: str = "pending"
     reason: str = ""
+    holders: int = 1
 
     @staticmethod
     def make(
@@ -53,6 +55,7 @@ class FiledRequest:
         positions: Iterable[int],
         classes: Iterable[int] | None = None,
         id: str | None = None,
+        holders: int = 1,
     ) -> FiledRequest:
         """Return a new request with a fresh salt; `id` is drawn unless several clients share one request.
 
@@ -78,6 +81,7 @@ class FiledRequest:
             positions=sorted_positions,
             salt=secrets.token_hex(32),
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            holders=int(holders),
         )
 
     def same_content(self, other: FiledRequest) -> bool:
@@ -181,6 +185,7 @@ class Inbox:
             count=len(request.positions),
             commitment=commitment(request.salt, request.positions),
             public_key=key.public_key,
+            holders=request.holders,
         )
         return replace(unsigned, signature=key.sign(unsigned.signed_bytes()))
 

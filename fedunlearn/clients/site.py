@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +15,21 @@ from fedunlearn.channels.layout import Layout, channel_layout
 from fedunlearn.clients.base_models import BaseModels
 from fedunlearn.clients.inbox import Inbox
 from fedunlearn.clients.keys import ClientKey
+from fedunlearn.clients.site_cache import BoundedCache
 from fedunlearn.config import FederationSettings, settings_from_run_config
 from fedunlearn.data.dataset import Samples
 from fedunlearn.data.holding import Holding, holding
 from fedunlearn.errors import ClientError
 from fedunlearn.tasks import get_task
 from fedunlearn.tasks.base import Task
+from fedunlearn.tasks.cohort_choice import Size
+from fedunlearn.tasks.device import THIS_PROCESSOR, Device
 from fedunlearn.tasks.training import TrainingSettings
 
 ModelState = Mapping[str, torch.Tensor]
+
+SITE_BYTES = 512 * 2**20
+"""What a process keeps of its clients' samples and models; a client beyond it is loaded anew when it is served."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Site:
         layout: the channels of the federation's model.
         training: the federation's local recipe.
         blank: a model of the federation's architecture; `load` fills it.
+        cohort: how many clients may be trained together.
+        device: where training computes.
     """
 
     client: int
@@ -50,6 +57,8 @@ class Site:
     layout: Layout
     training: TrainingSettings
     blank: nn.Module
+    cohort: Size = "auto"
+    device: Device = THIS_PROCESSOR
 
     @property
     def inbox(self) -> Inbox:
@@ -109,11 +118,9 @@ def site_from_context(context: Context) -> Site:
         folder = Path(str(context.run_config["out"])) / "clients" / str(client)
     else:
         raise ClientError(f"client {client} has no folder; give `client-folder` in the node's configuration.")
-    return _simulated_site(settings, folder, client)
+    return _sites.get((settings, folder, client), lambda: _simulated_site(settings, folder, client))
 
 
-# A process serves the same few clients round after round; the bound keeps memory flat with many clients.
-@lru_cache(maxsize=128)
 def _simulated_site(settings: FederationSettings, folder: Path, client: int) -> Site:
     torch.set_num_threads(1)
     task = get_task(settings.task)
@@ -128,4 +135,18 @@ def _simulated_site(settings: FederationSettings, folder: Path, client: int) -> 
         layout=channel_layout(model, task.inputs(dataset.test.inputs[:2])),
         training=TrainingSettings.of(settings),
         blank=model,
+        cohort=settings.cohort,
+        device=Device.of(settings),
     )
+
+
+def _size(site: Site) -> int:
+    """Bytes of a site: its samples and its model; the data set that they come from is the process's own."""
+    holding = site.holding
+    tensors = [holding.samples.inputs, holding.samples.labels, holding.true_labels, *site.blank.state_dict().values()]
+    arrays = sum(array.nbytes for array in (holding.parts, holding.held_out))
+    return arrays + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+# A process serves the same clients round after round (the engines see to it), and memory stays flat with many of them.
+_sites: BoundedCache[Site] = BoundedCache(SITE_BYTES, _size)

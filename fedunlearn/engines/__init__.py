@@ -1,23 +1,24 @@
-"""Who runs the clients: this process (`local`), or Flower's simulation on Ray (`ray`)."""
+"""Who runs the clients: this process or workers of its own (`local`), or Flower's simulation on Ray (`ray`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from flwr.serverapp import Grid
 
 from fedunlearn.engines.answering import ClientAppSource, RunConfig
-from fedunlearn.engines.local import LocalGrid, OnReply
+from fedunlearn.engines.local import LocalGrid, OnReply, Workers
 from fedunlearn.engines.quiet import quiet_flower
 from fedunlearn.engines.torch_threads import one_torch_thread
+from fedunlearn.engines.worker_pool import close_pool
 from fedunlearn.errors import SettingsError
 
 T = TypeVar("T")
 
 ENGINES = ("local", "ray")
 
-__all__ = ["ENGINES", "ClientAppSource", "LocalGrid", "OnReply", "quiet_flower", "run"]
+__all__ = ["ENGINES", "ClientAppSource", "LocalGrid", "OnReply", "Workers", "close_pool", "quiet_flower", "run"]
 
 
 def run(
@@ -28,6 +29,8 @@ def run(
     run_config: RunConfig | None = None,
     timeout: float | None = None,
     on_reply: OnReply | None = None,
+    workers: Workers = "auto",
+    imports: Sequence[str] = (),
 ) -> T:
     """Return what `server_main(grid)` returns, with `clients` clients behind the grid.
 
@@ -43,6 +46,10 @@ def run(
         run_config: what each client finds in `context.run_config`.
         timeout: seconds a client may take for one message; None waits for ever.
         on_reply: called in the calling thread with each reply as it comes.
+        workers: of the local engine: processes that run the clients (>= 0), 0: this one, "auto": as many as pay off.
+            The models are the same, bit for bit.
+        imports: modules that a worker of the local engine imports first, such as those that register something.
+            "__main__" keeps the clients in this process.
 
     Raises:
         SettingsError: the engine is unknown or a number is out of range.
@@ -51,7 +58,7 @@ def run(
         with (
             quiet_flower(),
             one_torch_thread(),
-            LocalGrid(client_app, clients, run_config, timeout, on_reply) as grid,
+            LocalGrid(client_app, clients, run_config, timeout, on_reply, workers, imports=imports) as grid,
         ):
             return server_main(grid)
     if engine == "ray":

@@ -6,13 +6,13 @@ import copy
 import logging
 import traceback
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from flwr.app import Context, Error, Message
 from flwr.app.user_config import UserConfigValue
 from flwr.clientapp import ClientApp
 
-from fedunlearn.engines.flower_compat import PARTITION_ID_KEY, ErrorCode, copy_message, copy_records
+from fedunlearn.engines.flower_compat import PARTITION_ID_KEY, ErrorCode, copy_records, envelope
 from fedunlearn.engines.torch_threads import use_one_torch_thread
 from fedunlearn.engines.worker_thread import Overdue, WorkerThread
 from fedunlearn.errors import FedunlearnError, SettingsError
@@ -49,6 +49,11 @@ def load_client_app(source: ClientAppSource) -> ClientApp:
     return app
 
 
+def forget_client_apps() -> None:
+    """Let `load_client_app` call factories again."""
+    _built.cache_clear()
+
+
 def client_name(context: Context) -> str:
     """What a person calls the client: by its partition where there is one, else by its node."""
     partition = context.node_config.get(PARTITION_ID_KEY)
@@ -65,54 +70,43 @@ def error_reply(message: Message, code: int, sentence: str) -> Message:
     return Message(Error(code, sentence), reply_to=message)
 
 
-def answer(client_app: ClientAppSource, message: Message, context: Context) -> Message:
-    """Return the client's reply to `message`; whatever it raises becomes an error reply.
+def answer(client_app: ClientAppSource, message: Message, context: Context) -> tuple[Message, bool]:
+    """The client's reply to `message`, and whether `context.state` is what the client left.
 
-    The reason of an error reply is one sentence, a line break, and the traceback (`settle` splits them).
-    The client works on records of its own around shared, read-only arrays. `context.state` is what the
-    client left in it, or unchanged if the client raised.
+    Whatever it raises becomes an error reply; the state may then be anything, and the one before holds. The reason of
+    such a reply is one sentence, a line break, and the traceback (`settle` splits them).
+
+    Args:
+        client_app: what answers.
+        message: the client's own: records that nobody else holds, around arrays that may be shared.
+        context: the client's own.
     """
     use_one_torch_thread()
-    state = context.state
-    context.state = copy_records(state)
+    # The client may change what it was sent, and raise then.
+    asked = envelope(message)
     try:
-        reply = load_client_app(client_app)(copy_message(message), context)
-        if not isinstance(reply, Message):
-            raise TypeError(f"its function returned a {type(reply).__name__} where a Message was expected")
-        if reply.metadata.reply_to_message_id != message.metadata.message_id:
-            raise ValueError("its reply does not answer the message: build it with Message(..., reply_to=message)")
-        return copy_message(reply)
+        reply = load_client_app(client_app)(message, context)
+        wrong = wrong_reply(reply, message.metadata.message_id)
+        if wrong is not None:
+            raise wrong
+        return reply, True
     except KeyboardInterrupt:
         # Ctrl-C is for the person who runs this, not a failure of the client.
-        context.state = state
         raise
     except BaseException as error:
-        context.state = state
         left = isinstance(error, SystemExit)
         code = ErrorCode.CLIENT_APP_CRASHED if left else ErrorCode.CLIENT_APP_RAISED_EXCEPTION
         reason = f"{_sentence(client_name(context), error)}\n{traceback.format_exc()}"
-        return error_reply(message, code, reason)
+        return error_reply(asked, code, reason), False
 
 
-def answer_within(
-    client_app: ClientAppSource,
-    message: Message,
-    context: Context,
-    timeout: float | None,
-    worker: WorkerThread,
-) -> Message:
-    """`answer`, cut after `timeout` seconds (None: never): `context` then stays as it was.
-
-    Raises:
-        Overdue: the time is over; the thread left behind may still be busy.
-    """
-    if timeout is None:
-        return answer(client_app, message, context)
-    # A thread left behind must not write into a context that later messages use.
-    own = copy.copy(context)
-    reply = worker.run(lambda: answer(client_app, message, own), timeout)
-    context.state = own.state
-    return reply
+def wrong_reply(reply: object, message_id: str) -> Exception | None:
+    """What is wrong with an answer to the message of that id; None when nothing is."""
+    if not isinstance(reply, Message):
+        return TypeError(f"its function returned a {type(reply).__name__} where a Message was expected")
+    if reply.metadata.reply_to_message_id != message_id:
+        return ValueError("its reply does not answer the message: build it with Message(..., reply_to=message)")
+    return None
 
 
 def settle(reply: Message) -> Message:
@@ -141,15 +135,20 @@ class GuardedClientApp(ClientApp):
         # Flower refuses a context whose run_config was changed, so the client gets another one.
         own = copy.copy(context)
         own.run_config = dict(self._run_config)
+        own.state = copy_records(context.state)
         name = client_name(context)
-        worker = WorkerThread(name)
-        try:
-            reply = answer_within(self._source, message, own, self._timeout, worker)
-        except Overdue as overdue:
-            return error_reply(message, ErrorCode.CLIENT_APP_CRASHED, overdue_sentence(name, overdue.timeout))
-        finally:
-            worker.close()
-        context.state = own.state
+        if self._timeout is None:
+            reply, sound = answer(self._source, message, own)
+        else:
+            worker = WorkerThread(name)
+            try:
+                reply, sound = worker.run(partial(answer, self._source, message, own), self._timeout)
+            except Overdue as overdue:
+                return error_reply(message, ErrorCode.CLIENT_APP_CRASHED, overdue_sentence(name, overdue.timeout))
+            finally:
+                worker.close()
+        if sound:
+            context.state = own.state
         return reply
 
 

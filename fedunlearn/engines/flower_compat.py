@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
-from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, Metadata, MetricRecord, RecordDict
 from flwr.common.constant import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, SUPERLINK_NODE_ID, ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore import telemetry
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
-from flwr.superlink.grid import InMemoryGrid
 
 from fedunlearn.errors import ClientError
 
@@ -25,12 +25,34 @@ __all__ = [
     "copy_message",
     "copy_records",
     "ensure_identity",
+    "envelope",
+    "fill",
+    "message_of",
+    "metadata_values",
     "new_run_id",
     "node_ids_by_partition",
+    "reply_metadata",
     "telemetry_switch",
 ]
 
 FLOWER_LOGGER_NAME = "flwr"
+
+_METADATA = (
+    "_run_id",
+    "_message_id",
+    "_src_node_id",
+    "_dst_node_id",
+    "_src_task_id",
+    "_dst_task_id",
+    "_reply_to_message_id",
+    "_group_id",
+    "_created_at",
+    "_ttl",
+    "_message_type",
+    "_delivered_at",
+)
+
+TypedRecord = TypeVar("TypedRecord", ArrayRecord, ConfigRecord, MetricRecord, RecordDict)
 
 
 def new_run_id() -> int:
@@ -55,24 +77,64 @@ def address(message: Message, message_id: str, run_id: int | None = None) -> Non
 
 def copy_records(records: RecordDict) -> RecordDict:
     """New records around the same, never copied, arrays: changing one side does not show on the other."""
-    copied = RecordDict()
-    for name, record in records.items():
-        duplicate = record.copy()
-        if isinstance(duplicate, (MetricRecord, ConfigRecord)):
-            for key, value in duplicate.items():
+    # Past Flower's checks of every item, which these records have passed already.
+    copied = records.copy()
+    held = copied.__dict__["_data"]
+    for name, record in held.items():
+        duplicate = held[name] = record.copy()
+        if not isinstance(record, ArrayRecord):
+            values = duplicate.__dict__["_data"]
+            for key, value in values.items():
                 if isinstance(value, list):
-                    duplicate[key] = value.copy()  # type: ignore[assignment]
-        copied[name] = duplicate
+                    values[key] = value.copy()
     return copied
 
 
 def copy_message(message: Message) -> Message:
     """The message with metadata and records of its own; its arrays are shared."""
-    copied = copy.copy(message)
-    copied.__dict__["_metadata"] = copy.copy(message.metadata)
-    if message.has_content():
-        copied.content = copy_records(message.content)
+    copied = envelope(message)
+    parts = message.__dict__
+    content = parts["_content"]
+    copied.__dict__.update(_content=None if content is None else copy_records(content), _error=parts["_error"])
     return copied
+
+
+def envelope(message: Message) -> Message:
+    """The message without content, with metadata of its own: what a reply needs to answer it."""
+    metadata = Metadata.__new__(Metadata)
+    metadata.__dict__.update(message.__dict__["_metadata"].__dict__)
+    bare = Message.__new__(Message)
+    bare.__dict__.update(_metadata=metadata, _content=None, _error=None)
+    return bare
+
+
+def metadata_values(message: Message) -> list[str | int | float | None]:
+    """A message's metadata as a list of plain values; `message_of` makes a message of it again."""
+    facts = message.__dict__["_metadata"].__dict__
+    return [facts.get(name) for name in _METADATA]
+
+
+def message_of(metadata: Sequence[Any], content: RecordDict | None = None, error: Error | None = None) -> Message:
+    """A message of the values of its metadata, and its content or error."""
+    message, made = Message.__new__(Message), Metadata.__new__(Metadata)
+    made.__dict__.update(zip(_METADATA, metadata, strict=True))
+    message.__dict__.update(_metadata=made, _content=content, _error=error)
+    return message
+
+
+def reply_metadata(
+    message: Sequence[str | int | float | None], created_at: float, ttl: float
+) -> list[str | int | float | None]:
+    """Metadata of a reply as Flower makes it, from that of the message that it answers."""
+    run_id, message_id, source, destination, source_task, destination_task, _, group_id, _, _, kind, _ = message
+    tasks = (destination_task, source_task)
+    return [run_id, "", destination, source, *tasks, message_id, group_id, created_at, ttl, kind, ""]
+
+
+def fill(record: TypedRecord, values: Mapping[str, Any]) -> TypedRecord:
+    """Put values that an equal record held into a new one, past Flower's check of every item."""
+    record.__dict__["_data"].update(values)
+    return record
 
 
 def node_ids_by_partition(grid: Grid) -> list[int]:
@@ -81,6 +143,9 @@ def node_ids_by_partition(grid: Grid) -> list[int]:
     Raises:
         ClientError: the grid is not the one of Flower's simulation.
     """
+    # Imports a database and a web framework: a second that no other engine needs.
+    from flwr.superlink.grid import InMemoryGrid
+
     if not isinstance(grid, InMemoryGrid):
         raise ClientError(
             f"Flower's simulation handed out a {type(grid).__name__} where an InMemoryGrid was expected: "

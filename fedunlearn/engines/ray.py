@@ -20,10 +20,14 @@ from fedunlearn.engines.answering import ClientAppSource, GuardedClientApp, RunC
 from fedunlearn.engines.flower_compat import node_ids_by_partition
 from fedunlearn.engines.local import OnReply
 from fedunlearn.engines.quiet import quiet_flower
+from fedunlearn.engines.ray_cost import advice
 from fedunlearn.engines.simulation_grid import SimulationGrid
+from fedunlearn.engines.worker_pool import cores
 from fedunlearn.errors import FedunlearnError, SettingsError
 
 T = TypeVar("T")
+
+log = logging.getLogger("fedunlearn.engines")
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -66,6 +70,8 @@ def run_on_ray(
     if cpus <= 0 or gpus < 0:
         raise SettingsError(f"cpus is {cpus:g} and gpus {gpus:g}: cpus must be above 0, gpus 0 or more")
     load_client_app(client_app)
+    if (sentence := advice(clients, cores(), "RAY_ADDRESS" in os.environ, gpus)) is not None:
+        log.warning("%s", sentence)
     guarded = GuardedClientApp(client_app, run_config or {}, timeout)
     # Flower logs each failure of a client with its traceback; here it comes with the reply instead.
     with _environment(), quiet_flower(logging.CRITICAL), warnings.catch_warnings():

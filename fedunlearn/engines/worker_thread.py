@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+_Result = tuple[object, BaseException | None]
 
 
 class Overdue(Exception):
@@ -19,20 +20,13 @@ class Overdue(Exception):
         self.thread = thread
 
 
-class _Call:
-    def __init__(self, function: Callable[[], object]) -> None:
-        self.function = function
-        self.done = threading.Event()
-        self.result: object = None
-        self.error: BaseException | None = None
-
-
 class WorkerThread:
     """Runs calls one after the other in one daemon thread; a thread left behind is replaced."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def run(self, function: Callable[[], T], timeout: float) -> T:
@@ -42,22 +36,23 @@ class WorkerThread:
             Overdue: it did not return within `timeout` seconds; its thread is left to itself.
         """
         if self._thread is None:
-            self._calls = queue.SimpleQueue()
-            self._thread = threading.Thread(target=_serve, args=(self._calls,), name=self._name, daemon=True)
+            self._calls, self._results = queue.SimpleQueue(), queue.SimpleQueue()
+            serve = (self._calls, self._results)
+            self._thread = threading.Thread(target=_serve, args=serve, name=self._name, daemon=True)
             self._thread.start()
-        call = _Call(function)
-        self._calls.put(call)
-        finished = False
+        # Queues in C hand a call over in half the time that an Event takes.
+        self._calls.put(function)
         try:
-            finished = call.done.wait(timeout)
-        finally:
-            # Also after Ctrl-C: the next call must not queue behind this one.
-            abandoned = None if finished else self._abandon()
-        if abandoned is not None:
-            raise Overdue(timeout, abandoned)
-        if call.error is not None:
-            raise call.error
-        return call.result  # type: ignore[return-value]
+            result, error = self._results.get(timeout=timeout)
+        except queue.Empty:
+            raise Overdue(timeout, self._abandon()) from None
+        except BaseException:
+            # After Ctrl-C the next call must not queue behind this one.
+            self._abandon()
+            raise
+        if error is not None:
+            raise error
+        return result  # type: ignore[return-value]
 
     def close(self) -> None:
         """Let the thread end after its current call."""
@@ -73,12 +68,13 @@ class WorkerThread:
         return thread
 
 
-def _serve(calls: queue.SimpleQueue[_Call | None]) -> None:
+def _serve(calls: queue.SimpleQueue[Callable[[], object] | None], results: queue.SimpleQueue[_Result]) -> None:
     while (call := calls.get()) is not None:
         try:
-            call.result = call.function()
+            result: _Result = call(), None
         except BaseException as error:
-            call.error = error
-        call.done.set()
-        # Holding the last call would keep its arrays alive until the next one.
+            result = None, error
+        # Holding on to a call or its result would keep arrays alive until the next one.
         del call
+        results.put(result)
+        del result

@@ -29,7 +29,8 @@ class Measure:
     Attributes:
         key: dotted place in a model's entry; also its column in the CSV.
         label: its name for people, short enough for a terminal.
-        kind: "share" (0 to 1, shown in percent), "score" (0 to 1), "loss", "count", "bytes" or "seconds".
+        kind: "share" (0 to 1, shown in percent), "score" (0 to 1), "loss", "count", "bytes", "operations" or
+            "seconds".
         role: "ability" (is to stay), "memory" (shows what is remembered) or "cost".
         meaning: what it says, for somebody who is not an engineer.
         tolerance: difference to the retrained model that passes for none.
@@ -149,6 +150,19 @@ MEASURES: tuple[Measure, ...] = (
         "count",
         "How many times a client that took part went through its data after the request, on average.",
     ),
+    _cost("active_clients", "Clients asked", "count", "How many clients took part after the request."),
+    _cost(
+        "client_flops",
+        "Computed by clients",
+        "operations",
+        "Multiplications and additions that clients made after the request.",
+    ),
+    _cost(
+        "server_flops",
+        "Computed by the server",
+        "operations",
+        "Multiplications and additions that the server made to put the clients' answers together.",
+    ),
     _cost("bytes_up", "Sent by clients", "bytes", "Data that clients sent to the server after the request."),
     _cost("bytes_down", "Sent to clients", "bytes", "Data that the server sent to clients after the request."),
     _cost(
@@ -157,6 +171,7 @@ MEASURES: tuple[Measure, ...] = (
         "bytes",
         "All that would be sent if no client had the model to begin with.",
     ),
+    _cost("stored_bytes", "Kept by the server", "bytes", "Models and the rest that the server keeps of the rounds."),
     _cost("seconds", "Time", "seconds", "Time on the clock after the request."),
     _cost("attribution_seconds", "… for attribution", "seconds", "Part of it that finding the channels took."),
 )
@@ -187,6 +202,8 @@ def shown(number: float | None, kind: str) -> str:
         return f"{100 * number:.1f}%"
     if kind == "bytes":
         return shown_bytes(number)
+    if kind == "operations":
+        return shown_operations(number)
     if kind == "seconds":
         return f"{number:.1f} s" if number < 100 else f"{number / 60:.1f} min"
     if kind == "count":
@@ -200,6 +217,14 @@ def shown_gap(gap: float | None, kind: str) -> str:
         return ""
     text = f"{100 * gap:+.1f}" if kind == "share" else f"{gap:+.3f}"
     return text.replace("-", "−")
+
+
+def shown_operations(number: float) -> str:
+    """A number of floating-point operations in the unit that leaves one to three digits before the point."""
+    for power, unit in ((12, "TFLOP"), (9, "GFLOP"), (6, "MFLOP")):
+        if number >= 10**power:
+            return f"{number / 10**power:.3g} {unit}"
+    return f"{number:.0f} FLOP"
 
 
 def shown_bytes(number: float) -> str:

@@ -8,8 +8,18 @@ from html import escape
 from typing import Any
 
 from fedunlearn.reports.answer import Answer, Finding, answer
+from fedunlearn.reports.audit_trail import AuditTrail
+from fedunlearn.reports.audit_words import headline
 from fedunlearn.reports.document import Document, after_of, models_of, request_sentence
 from fedunlearn.reports.measures import shown
+from fedunlearn.reports.page_audit import (
+    audit_answer,
+    audit_of,
+    audit_section,
+    certificate_section,
+    doubts,
+    requests_section,
+)
 from fedunlearn.reports.page_style import CSS, SCRIPT
 from fedunlearn.reports.page_tables import class_table, cost_table, model_table
 from fedunlearn.reports.page_words import measure_words, model_words, question
@@ -24,13 +34,32 @@ _BADGES = {
 }
 
 
-def page(document: Document, pictures: Sequence[Picture]) -> str:
-    """The whole page as HTML; nothing in it is fetched from anywhere."""
+def page(document: Document, pictures: Sequence[Picture], trail: AuditTrail | None = None) -> str:
+    """The whole page as HTML; nothing in it is fetched from anywhere.
+
+    Args:
+        trail: audits and certificates of the run. An audit of the compared model outranks the comparison: its verdict
+            is the answer, and the comparison's reading follows as one of the parts.
+    """
     said = answer(document)
     models = models_of(document)
+    trail = trail or AuditTrail()
+    audit = audit_of(document, trail)
+    doubted = [] if audit is None else doubts(document, audit)
+    decided = audit is not None and not doubted
+    strips = next((picture for picture in pictures if picture.name == "verdict"), None)
+    pictures = [picture for picture in pictures if picture is not strips]
+    audited = [] if audit is None else [
+        audit_section(audit, strips, doubted, len(trail.audits) == 1),
+        requests_section(trail),
+        certificate_section(trail.certificate_of(audit)),
+    ]  # fmt: skip
     parts = [
-        _answer(said, document),
+        audit_answer(audit, trail.is_served(audit)) if audit is not None and decided else _answer(said, document),
+        *(audited if decided else ()),
+        _compared(said) if decided else "",
         _tiles(said.findings),
+        *(() if decided else audited),
         *(_figure(picture) for picture in pictures[:1]),
         _section("All numbers", _NUMBERS_NOTE + model_table(models)) if models else "",
         *(_figure(picture, cost_table(models) if picture.name == "cost" else "") for picture in pictures[1:]),
@@ -44,11 +73,11 @@ def page(document: Document, pictures: Sequence[Picture]) -> str:
         _details("Test accuracy, class by class", class_table(models)),
         _section("Who is who", _words(model_words(models))) if models else "",
         _section("What the numbers mean", _words(measure_words(models))) if models else "",
-        _section("What this page does not show", _LIMITS),
+        _section("What this page does not show", _AUDIT_LIMITS if decided else _LIMITS),
         _details("How the run was set up", _settings(document)),
     ]
     return _PAGE.format(
-        title=escape(f"{said.headline} – fedunlearn report"),
+        title=escape(f"{headline(audit) if audit is not None and decided else said.headline} – fedunlearn report"),
         css=CSS,
         body="\n".join(part for part in parts if part),
         script=SCRIPT,
@@ -84,10 +113,36 @@ differences mean nothing.</li>
 </ul>"""
 
 
-def _answer(said: Answer, document: Document) -> str:
+_AUDIT_LIMITS = """<ul>
+<li>It shows what was looked for. Other ways of looking for memory may find what these did not.</li>
+<li>All but the audit is one comparison, in which small differences mean nothing.</li>
+<li>It is no legal opinion, and only a signed certificate is a certificate.</li>
+</ul>"""
+
+
+def _compared(said: Answer) -> str:
+    """What one comparison says, below an audit's verdict; empty where it lacks a model for an answer."""
+    if said.state == "open":
+        return ""
+    note = (
+        "One comparison with one retrained model, beside the audit. Where it reads differently, the audit counts: it "
+        "knows how much retrained models differ by chance."
+    )
+    reasons = "".join(f"<li>{escape(line)}</li>" for line in _reasons(said))
+    return _section(
+        "What one comparison says",
+        f'<p><strong>{escape(said.headline)}</strong></p><p class="note">{note}</p><ul>{reasons}</ul>',
+    )
+
+
+def _reasons(said: Answer) -> list[str]:
+    """The sentences that the tiles do not show."""
     measured = {f"{one.measure.label}:" for one in said.findings}
-    reasons = [line for line in said.sentences if not any(line.startswith(start) for start in measured)]
-    points = "".join(f"<li>{escape(line)}</li>" for line in reasons)
+    return [line for line in said.sentences if not any(line.startswith(start) for start in measured)]
+
+
+def _answer(said: Answer, document: Document) -> str:
+    points = "".join(f"<li>{escape(line)}</li>" for line in _reasons(said))
     return (
         f'<section class="answer {_TONES.get(said.state, "fair")}">'
         f'<p class="kicker">Was it forgotten? {escape(request_sentence(document))}</p>'

@@ -36,6 +36,14 @@ p { margin: 0.5rem 0; }
 .tile .now { font-weight: 700; color: var(--text); }
 .badge { display: inline-block; font-size: 0.85rem; font-weight: 600; color: var(--tone);
   margin-top: 0.4rem; }
+.outcome { color: var(--tone); font-weight: 600; white-space: nowrap; }
+td:first-child .delta { max-width: 18rem; }
+td.whole { white-space: nowrap; }
+.warning { border-left: 0.4rem solid var(--bad); padding-left: 0.9rem; }
+.certificate { border: 1px solid var(--line); border-radius: 0.4rem; padding: 0.4rem 1.3rem 0.8rem; }
+.certificate h3 { font-size: 1rem; margin: 1rem 0 0.2rem; }
+.certificate ul { margin: 0.2rem 0; padding-left: 1.2rem; }
+.certificate li, code { overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 0.4rem; }
 table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.45rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line);
@@ -54,6 +62,8 @@ th[aria-sort=descending] button::after { content: " \\25BC"; }
 figure { margin: 1rem 0 0; }
 figure img { display: block; width: 100%; height: auto; background: #ffffff; border: 1px solid var(--line);
   border-radius: 0.4rem; padding: 0.4rem; }
+figure.strips { overflow-x: auto; } figure.strips img { min-width: 36rem; }
+figure.strips figcaption { position: sticky; left: 0; }
 figcaption { margin: 0.5rem 0 1rem; font-size: 0.95rem; }
 dl.words dt { font-weight: 600; margin-top: 0.7rem; } dl.words dd { margin: 0; color: var(--muted); }
 details { margin-top: 1rem; } summary { cursor: pointer; font-weight: 600; }

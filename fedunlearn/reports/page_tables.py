@@ -20,23 +20,23 @@ def model_table(models: Mapping[str, Model]) -> str:
     rows = []
     for name, model in models.items():
         share = left[name]
-        cells = [_cell("–" if share is None else f"{share:.0%}", share)] if with_gap else []
+        cells = [cell("–" if share is None else f"{share:.0%}", share)] if with_gap else []
         cells += [_measured(model, models.get("retrained"), measure, name) for measure in measures]
         rows.append(_row(name, cells))
-    return _table(heads, rows)
+    return sortable_table(heads, rows)
 
 
 def cost_table(models: Mapping[str, Model]) -> str:
     """A row a model, a column a cost, sortable; empty where no cost is known."""
     measures = present(models.values(), "cost")
     rows = [
-        _row(name, [_cell(shown(number, m.kind), number) for m in measures for number in [value(model, m.key)]])
+        _row(name, [cell(shown(number, m.kind), number) for m in measures for number in [value(model, m.key)]])
         for name, model in models.items()
     ]
     if not measures:
         return ""
     note = '<p class="note">The original\'s row is what training it took in the first place.</p>'
-    table = _table(["Model", *(measure.label for measure in measures)], rows)
+    table = sortable_table(["Model", *(measure.label for measure in measures)], rows)
     return table + note if "original" in models else table
 
 
@@ -54,11 +54,11 @@ def class_table(models: Mapping[str, Model]) -> str:
     for label in names:
         numbers = [value({"x": entry.get(label)}, "x") for entry in by_class.values()]
         cells = [
-            _cell(str(label), str(label)),
-            *(_cell(shown(number, "share"), number) for number in numbers),
+            cell(str(label), str(label)),
+            *(cell(shown(number, "share"), number) for number in numbers),
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    return _table(["Class", *(label_of(name) for name in by_class)], rows)
+    return sortable_table(["Class", *(label_of(name) for name in by_class)], rows)
 
 
 def _measured(model: Model, retrained: Model | None, measure: Measure, name: str) -> str:
@@ -67,19 +67,22 @@ def _measured(model: Model, retrained: Model | None, measure: Measure, name: str
     if name != "retrained":
         difference = shown_gap(gap(number, value(retrained, measure.key)), measure.kind)
         under = f'<span class="delta">{difference}</span>' if difference else ""
-    return _cell(shown(number, measure.kind), number, under)
+    return cell(shown(number, measure.kind), number, under)
 
 
 def _row(name: str, cells: list[str]) -> str:
     ours = " class=ours" if name == "unlearned" else ""
-    return f"<tr{ours}>{_cell(label_of(name), label_of(name))}{''.join(cells)}</tr>"
+    return f"<tr{ours}>{cell(label_of(name), label_of(name))}{''.join(cells)}</tr>"
 
 
-def _cell(text: str, key: str | float | None, under: str = "") -> str:
-    return f'<td data-sort="{"" if key is None else escape(str(key))}">{escape(text)}{under}</td>'
+def cell(text: str, key: str | float | None, under: str = "", style: str = "") -> str:
+    """A cell that sorts by `key`; `under` is markup, `style` a class of the style sheet."""
+    named = f' class="{style}"' if style else ""
+    return f'<td{named} data-sort="{"" if key is None else escape(str(key))}">{escape(text)}{under}</td>'
 
 
-def _table(heads: list[str], rows: list[str]) -> str:
+def sortable_table(heads: list[str], rows: list[str]) -> str:
+    """A table whose columns can be sorted; the rows are made of `cell`."""
     head = "".join(f'<th scope="col"><button type="button">{escape(text)}</button></th>' for text in heads)
     return (
         f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead>'

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedunlearn.errors import DataError
 from fedunlearn.files import atomic_write_bytes, json_bytes, make_folder
+from fedunlearn.reports.audit_trail import AuditDocument, AuditTrail
 from fedunlearn.reports.document import Document, clean
 from fedunlearn.reports.page import page
-from fedunlearn.reports.plots import draw
+from fedunlearn.reports.page_audit import audit_of
+from fedunlearn.reports.plots import Picture, draw, draw_verdict
 from fedunlearn.reports.table import csv_text, markdown
 
 
-def write_report(document: Document, folder: Path | str) -> tuple[Path, ...]:
+def write_report(document: Document, folder: Path | str, trail: AuditTrail | None = None) -> tuple[Path, ...]:
     """Write the report of a comparison and return the files, the HTML page first.
 
     `report.html` needs no other file and no network; `comparison.json`, `.csv` and `.md` hold the same
@@ -20,6 +23,8 @@ def write_report(document: Document, folder: Path | str) -> tuple[Path, ...]:
 
     Args:
         document: the dict of `compare --json`; values and models that are missing are left out.
+        trail: audits and certificates of the run; with an audit of the compared request the page begins with its
+            verdict. None: there are none.
 
     Raises:
         RunFolderError: a file cannot be written.
@@ -27,9 +32,12 @@ def write_report(document: Document, folder: Path | str) -> tuple[Path, ...]:
     folder = make_folder(Path(folder))
     figures = make_folder(folder / "figures")
     document = clean(document)
-    pictures = draw(document)
+    trail = trail or AuditTrail()
+    audit = audit_of(document, trail)
+    strips = None if audit is None else _strips(audit)
+    pictures = [*([] if strips is None else [strips]), *draw(document)]
     files = {
-        folder / "report.html": page(document, pictures).encode(),
+        folder / "report.html": page(document, pictures, trail).encode(),
         folder / "comparison.json": json_bytes(document),
         folder / "comparison.csv": csv_text(document).encode(),
         folder / "comparison.md": markdown(document).encode(),
@@ -40,3 +48,11 @@ def write_report(document: Document, folder: Path | str) -> tuple[Path, ...]:
     for old in set(figures.glob("*.png")) - set(files):
         old.unlink()
     return tuple(files)
+
+
+def _strips(audit: AuditDocument) -> Picture | None:
+    """The picture of a verdict; None for a damaged audit, which the page names."""
+    try:
+        return draw_verdict(audit)
+    except DataError:
+        return None

@@ -15,6 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedunlearn.config import settings_from_run_config
 from fedunlearn.errors import ClientError, SettingsError
 from fedunlearn.server import jobs
+from fedunlearn.server.failures import recorded
 from fedunlearn.server.run_folder import RunFolder
 from fedunlearn.server.session import Session
 
@@ -35,7 +36,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = RunFolder.of(out, settings)
     session = Session(folder)
     await_clients(grid, settings.clients)
-    with folder.locked("flwr run"):
+    with folder.locked("flwr run"), recorded(session, "flwr run"):
         jobs.train(grid, session, settings.rounds)
         jobs.serve_rest(grid, session)
 

@@ -14,7 +14,7 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import RequestError
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.ledger import MAIN
-from fedunlearn.server.ledger_tables import BranchRow, RequestRow
+from fedunlearn.server.ledger_tables import BranchRow, EventRow, RequestRow
 from fedunlearn.server.recorder import LedgerRecorder
 from fedunlearn.server.session import Session
 from fedunlearn.strategies import methods
@@ -26,6 +26,8 @@ from fedunlearn.strategies.unlearning import UnlearningStrategy
 
 SERVED = "unlearned-model-served"
 """The event of an unlearned model becoming the one that is served."""
+RESTORED = "served-model-restored"
+"""The event of a failed audit: the model before is served again, and the data stays out."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +67,35 @@ def classes_of(rows: Sequence[RequestRow]) -> tuple[int, ...] | None:
 
 def base_digest(session: Session, job: Job) -> str:
     """Digest of the model that the job found: the one that its unlearned model replaced, or else the served one."""
-    ledger, requests = session.ledger, "+".join(job.requests)
-    for event in ledger.events(SERVED):
-        if event.detail["request"] == requests:
-            return str(event.detail["from"])
-    return served_digest(session)
+    found = _found(session, job)
+    return found if found is not None else served_digest(session)
+
+
+def is_taken_back(session: Session, job: Job) -> bool:
+    """Whether the job's unlearned model was served and, after a failed audit, is not any more."""
+    return bool(_of_job(session, job, RESTORED)) and _found(session, job) is None
+
+
+def _found(session: Session, job: Job) -> str | None:
+    """The model that the job's unlearned model replaced; None when none is served, or none is any longer."""
+    served, restored = _of_job(session, job, SERVED), _of_job(session, job, RESTORED)
+    if not served or (restored and restored[-1].id > served[-1].id):
+        return None
+    return str(served[-1].detail["from"])
+
+
+def _of_job(session: Session, job: Job, kind: str) -> list[EventRow]:
+    requests = "+".join(job.requests)
+    return [event for event in session.ledger.events(kind) if event.detail["request"] == requests]
 
 
 def original_rounds(session: Session, job: Job) -> int:
     """Rounds of ordinary training that the model which the job found had; what retraining repeats."""
-    digest = base_digest(session, job)
+    return rounds_behind(session, base_digest(session, job))
+
+
+def rounds_behind(session: Session, digest: str) -> int:
+    """Rounds of ordinary training that a model of the main branch had."""
     finished = {row.digest_after: row.number for row in session.ledger.rounds(MAIN)}
     # Requests that were served in the same pause between two rounds made the base out of each other.
     found_by = {str(event.detail["to"]): str(event.detail["from"]) for event in session.ledger.events(SERVED)}

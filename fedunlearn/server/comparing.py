@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from flwr.serverapp import Grid
 
+from fedunlearn.audit.operations import operations_per_sample, peak_memory_bytes
+from fedunlearn.audit.resurfacing import resurfacing
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion, nbytes
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import RequestError
 from fedunlearn.server.branches import MAIN, BranchPlan, base_digest, classes_of, job_for, original_rounds, run_branch
 from fedunlearn.server.cost import cost_of
-from fedunlearn.server.examiner import Examiner
-from fedunlearn.server.ledger_tables import BranchRow
+from fedunlearn.server.examiner import PARTS, Examiner
+from fedunlearn.server.heads import share_head
+from fedunlearn.server.ledger_tables import BranchRow, PhaseRow, RoundRow
 from fedunlearn.server.life_cycle import gather
+from fedunlearn.server.model_store import ModelStore
 from fedunlearn.server.session import Session
 from fedunlearn.strategies.method import ModelState
 from fedunlearn.strategies.roster import call_roll
 from fedunlearn.strategies.serving import Job
 
+RESURFACING = ("backdoor_success", "canary_exposure", "forgotten_classes_accuracy", "membership_auc")
+"""Figures beside those of the forget set that may come back in further rounds."""
 TAKEN = 0.8
 """Back-door success or canary exposure of the original below this makes an experiment void."""
 
@@ -66,17 +73,17 @@ def compare(
     base = session.models.load(base_digest(session, job))
     examiner = Examiner(session, grid, roster, base)
     classes = classes_of(rows)
-    whole = nbytes(Portion.everything(base), base)
+    price = _Price.of(session, base)
     models = {
         "original": {
             "digest": base_digest(session, job),
             **examiner.in_full(base, job, classes),
-            "cost": _original_cost(session, job, whole),
+            "cost": price.of_rows(ledger.rounds(MAIN)[: original_rounds(session, job)], []),
         }
     }
     for kind, branch in branches.items():
         model = session.models.load(branch.head)
-        cost = cost_of(ledger.rounds(branch.name), ledger.phases(branch.name), whole)
+        cost = price.of_rows(ledger.rounds(branch.name), ledger.phases(branch.name))
         models[kind] = {"digest": branch.head, **examiner.in_full(model, job, classes), "cost": cost}
     document = {
         "models": models,
@@ -85,12 +92,16 @@ def compare(
         "after": None,
         "void": void_because(models["original"]),
         "method": _method(session, unlearned, models["unlearned"]["cost"]["attribution_seconds"]),
+        "peak_memory_bytes": peak_memory_bytes(),
     }
     if rounds_after:
+        after = _continued(grid, session, job, branches, rounds_after, classes)
         document["after"] = {
             "rounds": rounds_after,
-            "models": _continued(grid, session, job, branches, rounds_after, classes),
+            "models": after,
+            "resurfacing": _resurfacing(models, after),
         }
+    share_head(grid, session, roster)
     return document
 
 
@@ -140,8 +151,44 @@ def _continued(
     return after
 
 
-def _original_cost(session: Session, job: Job, whole: int) -> dict[str, Any]:
-    return cost_of(session.ledger.rounds(MAIN)[: original_rounds(session, job)], [], whole)
+def _resurfacing(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What the further rounds brought back: figure -> change of unlearned and retrained model, and the excess."""
+
+    def figures(models: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+        found = {}
+        for kind in ("unlearned", "retrained"):
+            if kind in models:
+                parts = models[kind]["forget"]
+                own = {
+                    f"{part}_{what}": (parts[part] or {}).get(what) for part in parts for what in ("accuracy", "loss")
+                }
+                found[kind] = own | {name: models[kind][name] for name in RESURFACING}
+        return found
+
+    names = [f"{part}_{what}" for part in PARTS for what in ("accuracy", "loss")]
+    changes = resurfacing(figures(before), figures(after), [*names, *RESURFACING])
+    return {name: asdict(change) for name, change in changes.items() if change.unlearned is not None}
+
+
+@dataclass(frozen=True)
+class _Price:
+    """What turns the ledger's rows into costs: bytes of the model, operations of a sample, sizes of stored files."""
+
+    model_bytes: int
+    operations: float
+    models: ModelStore
+
+    @staticmethod
+    def of(session: Session, base: ModelState) -> _Price:
+        some = session.dataset.test.take(range(min(8, len(session.dataset.test))))
+        operations = operations_per_sample(session.task, session.blank, some).training
+        return _Price(nbytes(Portion.everything(base), base), operations, session.models)
+
+    def of_rows(self, rounds: Sequence[RoundRow], phases: Sequence[PhaseRow]) -> dict[str, Any]:
+        return cost_of(rounds, phases, self.model_bytes, self.operations, self._size_of)
+
+    def _size_of(self, digest: str) -> int:
+        return self.models.path(digest).stat().st_size if self.models.has(digest) else 0
 
 
 def _curve(session: Session, branch: str, up_to: int | None = None) -> list[dict[str, Any]]:

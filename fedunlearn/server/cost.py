@@ -2,41 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fedunlearn.server.ledger_tables import PhaseRow, RoundRow
 
+VALUE_BYTES = 4
+"""Of one parameter, for counting the server's additions."""
 
-def cost_of(rounds: Iterable[RoundRow], phases: Iterable[PhaseRow], model_bytes: int) -> dict[str, Any]:
-    """Rounds, client epochs, bytes each way, attribution and wall time.
+
+def cost_of(
+    rounds: Iterable[RoundRow],
+    phases: Iterable[PhaseRow],
+    model_bytes: int,
+    operations: float = 0.0,
+    size_of: Callable[[str], int] | None = None,
+) -> dict[str, Any]:
+    """Rounds, clients, local work, bytes each way, what is stored, and times.
 
     "bytes_up" and "bytes_down" are the payload of training and query messages; evaluation is on neither side.
-    "bytes_with_base" adds the whole model once for every client that was sent a part of it.
+    "bytes_with_base" adds the whole model once for every client that was sent a part of it. "active_clients" were sent
+    something. "stored_bytes" are the models and the rest that the server keeps of the rounds. "client_flops" are the
+    samples that clients worked through times `operations`; "server_flops" a multiplication and an addition for each
+    value that came back from training.
 
     Args:
         model_bytes: payload of the whole model.
+        operations: floating-point operations of one sample's answer and gradient; 0 where they were not counted.
+        size_of: digest -> bytes of what is stored under it; None: nothing is looked up.
     """
     rounds, phases = list(rounds), list(phases)
-    up = down = 0
+    up = down = trained = 0
     partly: set[str] = set()
+    active: set[str] = set()
     everything: list[RoundRow | PhaseRow] = [*rounds, *phases]
     for row in everything:
         for message, clients in row.bytes.items():
             for client, count in clients.items():
                 up += count["up"]
                 down += count["down"]
-                if message.startswith("train") and 0 < count["down"] < model_bytes:
-                    partly.add(client)
+                active.add(client)
+                if message.startswith("train"):
+                    trained += count["up"]
+                    if 0 < count["down"] < model_bytes:
+                        partly.add(client)
+    results = [*(r.metrics for r in rounds), *(p.result for p in phases)]
+    samples = sum(number for result in results for number in result.get("processed", {}).values())
     return {
         "rounds": len(rounds),
-        "client_epochs": _client_epochs([*(r.metrics for r in rounds), *(p.result for p in phases)]),
+        "active_clients": len(active),
+        "client_epochs": _client_epochs(results),
+        "samples_processed": samples,
+        "client_flops": samples * operations,
+        "server_flops": 2 * trained / VALUE_BYTES,
         "bytes_up": up,
         "bytes_down": down,
         "bytes_with_base": up + down + model_bytes * len(partly),
+        "stored_bytes": 0 if size_of is None else sum(size_of(digest) for digest in sorted(_stored(everything))),
         "seconds": sum(row.seconds for row in everything),
         "attribution_seconds": sum(_client_seconds(row.result) for row in phases if "query" in row.name),
     }
+
+
+def _stored(rows: list[RoundRow | PhaseRow]) -> set[str]:
+    """Digests of what the rows' phases left behind: each model once, and masks, references and the like."""
+    extras = [row.extras if isinstance(row, RoundRow) else row.result.get("extras") for row in rows]
+    return {row.digest_after for row in rows} | {str(digest) for digest in extras if digest}
 
 
 def _client_epochs(results: Iterable[Mapping[str, Any]]) -> float:

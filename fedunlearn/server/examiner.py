@@ -124,6 +124,26 @@ class Examiner:
             "membership_auc": None if everything is None else self._membership(test_losses, everything),
         }
 
+    def on_unseen(self, model: ModelState, job: Job, mask: ChannelMask | None = None) -> Group | None:
+        """What those who did not ask hold out of all training; where nothing is held out, what they train on.
+
+        Where everybody asked, everybody answers. None where nobody does.
+        """
+        staying = sorted(self.roster.members.keys() - set(job.targets)) or sorted(self.roster.members)
+        found = _group(self._ask(staying, model, job, mask, retained=False, held_out=True), "held-out")
+        return found or _group(self._ask(staying, model, job, mask, retained=True), "retain")
+
+    def class_counts(self, job: Job) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """How many samples of each class are forgotten and retained, as all clients say, K each."""
+        clients = sorted({*self.roster.retaining(), *(t for t in job.targets if t in self.roster.members)})
+        outcome = self._ask(clients, self.base, job, None, retained=True)
+        forgotten, retained = _group(outcome, "forget.all"), _group(outcome, "retain")
+        none = (0,) * len(self.session.dataset.classes)
+        return (
+            none if forgotten is None else forgotten.per_class_count,
+            none if retained is None else retained.per_class_count,
+        )
+
     def hand_out(self, model: ModelState) -> None:
         """Send a model to all clients, who keep it as the base of later messages (and evaluate it)."""
         self._ask(sorted(self.roster.members), model, Job((), (), frozenset()), None, retained=False, whole=True)
@@ -142,11 +162,13 @@ class Examiner:
         mask: ChannelMask | None,
         retained: bool,
         whole: bool = False,
+        held_out: bool = False,
     ) -> Outcome:
         base, digest = self._base_record, self._base_digest
         if whole:
             base, digest = state_record(model), digest_state(model)
-        config = ConfigRecord({"base": digest, "requests": list(job.requests), "retained": retained})
+        asked = {"retained": retained, "held-out": held_out}
+        config = ConfigRecord({"base": digest, "requests": list(job.requests), **asked})
         content = RecordDict({CONFIG: config})
         if whole:
             content[BASE] = base

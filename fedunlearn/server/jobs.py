@@ -10,10 +10,12 @@ from flwr.serverapp import Grid
 
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import FedunlearnError, RequestError, SettingsError
+from fedunlearn.server.acceptance import check_acceptable
 from fedunlearn.server.branches import (
     MAIN,
     SERVED,
     BranchPlan,
+    is_taken_back,
     job_for,
     original_rounds,
     run_branch,
@@ -21,11 +23,13 @@ from fedunlearn.server.branches import (
     wrapped_strategy,
 )
 from fedunlearn.server.examiner import Examiner
+from fedunlearn.server.heads import share_head
 from fedunlearn.server.ledger_tables import BranchRow, RequestRow, RoundRow
-from fedunlearn.server.life_cycle import OPEN, acknowledge, gather, receive, register_keys
+from fedunlearn.server.life_cycle import OPEN, acknowledge, gather, incomplete, receive, register_keys
 from fedunlearn.server.session import Session
 from fedunlearn.strategies.content import state_of, state_record
 from fedunlearn.strategies.inner import optimizer_state, restore_optimizer_state
+from fedunlearn.strategies.localisation import TooFewReferences
 from fedunlearn.strategies.method import ModelState
 from fedunlearn.strategies.roster import Roster, call_roll
 from fedunlearn.strategies.serving import Job, TargetGone
@@ -53,7 +57,8 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
         return models.load(served_digest(session))
 
     strategy = wrapped_strategy(session, serve_pending=serve_pending, first_round=done + 1)
-    if last is not None and last.extras:
+    # Once an unlearned model is served, what the optimiser remembers of the rounds before is out of date.
+    if last is not None and last.extras and last.digest_after == served_digest(session):
         restore_optimizer_state(strategy.inner, {n: t.numpy() for n, t in models.load(last.extras).items()})
 
     def record(finished: int, arrays: ArrayRecord) -> MetricRecord | None:
@@ -81,9 +86,14 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
                 metrics={
                     **figures,
                     "passes": {str(a.client): settings.local_epochs for a in outcome.answers},
+                    "processed": {
+                        str(a.client): settings.local_epochs * float(a.metrics["num-examples"])  # type: ignore[arg-type]
+                        for a in outcome.answers
+                    },
                 },
                 seconds=outcome.seconds,
                 extras=models.save(kept) if kept else None,
+                seed=settings.seed,
             )
         )
         for client, sentence in outcome.dropped:
@@ -98,6 +108,7 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
     ledger.set_branch_state(MAIN, "done")
     final = models.load(served_digest(session))
     Examiner(session, grid, strategy.roster, final).hand_out(final)
+    share_head(grid, session, strategy.roster)
 
 
 def unlearn(
@@ -119,6 +130,7 @@ def unlearn(
     _check_layers(session, settings)
     served_digest(session)  # before anything has been learned there is nothing to unlearn
     roster, heard = gather(grid, session.ledger, session.settings.timeout)
+    _check_complete(session, roster, ids)
     rows = session.ledger.requests(*OPEN) if ids is None else [session.ledger.request(id) for id in ids]
     refused = [row for row in rows or heard if row.state == "refused"]
     if refused:
@@ -151,7 +163,9 @@ def retrain(grid: Grid, session: Session, ids: Sequence[str], rounds: int | None
     whole = original_rounds(session, job)
     kind = "retrained" if rounds in (None, whole) else "retrained-shorter"
     settings = UnlearnSettings(method="retrain", rounds=rounds or whole, local_epochs=session.settings.local_epochs)
-    return run_branch(grid, session, roster, job, BranchPlan(kind, settings))
+    branch = run_branch(grid, session, roster, job, BranchPlan(kind, settings))
+    share_head(grid, session, roster)
+    return branch
 
 
 def _check_layers(session: Session, settings: UnlearnSettings) -> None:
@@ -160,6 +174,17 @@ def _check_layers(session: Session, settings: UnlearnSettings) -> None:
         for layer in settings.ratio:
             if layer not in layers:
                 raise SettingsError(f"ratio: there is no layer {layer!r} with channels; layers: {', '.join(layers)}.")
+
+
+def _check_complete(session: Session, roster: Roster, ids: Sequence[str] | None) -> None:
+    """Raise RequestError when a request that is to be served is not filed by all of its holders yet."""
+    for id, (have, of) in incomplete(roster.announced).items():
+        wanted = id in ids if ids is not None else not session.ledger.requests(*OPEN)
+        if wanted and not session.ledger.has_request(id):
+            raise RequestError(
+                f"request {id} is filed by {have} of its {of} holders so far: give the `fedunlearn request` command "
+                f"again, which completes it, or wait for the clients that are away."
+            )
 
 
 def _serve_interrupted(grid: Grid, session: Session, settings: UnlearnSettings) -> None:
@@ -205,32 +230,38 @@ def _serve_group(
     for row in open_rows:
         ledger.set_request_state(row.id, "running")
     acknowledge(grid, ledger, roster, [row.id for row in open_rows], session.settings.timeout)
+    # One whose model a failed audit has taken back is served by whatever method comes next.
+    to_be_served = bool(open_rows) or is_taken_back(session, job)
     try:
         found = _unlearned(grid, session, roster, job, settings)
+        if to_be_served:
+            check_acceptable(grid, session, roster, job, rows, found)
     except FedunlearnError as error:
         for row in open_rows:
             ledger.set_request_state(row.id, "failed", str(error))
         acknowledge(grid, ledger, roster, [row.id for row in open_rows], session.settings.timeout)
         raise
-    if open_rows:
+    if to_be_served:
         with ledger.transaction():
             ledger.move_head(MAIN, found.head, SERVED, {"request": "+".join(job.requests)})
             for row in open_rows:
                 ledger.set_request_state(row.id, "done")
     acknowledge(grid, ledger, roster, [row.id for row in rows], session.settings.timeout)
+    share_head(grid, session, roster)
     return found
 
 
 def _unlearned(grid: Grid, session: Session, roster: Roster, job: Job, settings: UnlearnSettings) -> BranchRow:
     try:
         return run_branch(grid, session, roster, job, BranchPlan("unlearned", settings))
-    except TargetGone as gone:
-        # Nothing can be localised without the target; starting again without its data needs nobody's help.
+    except (TargetGone, TooFewReferences) as why:
+        # Nothing can be localised without the target, or the others' mean; starting again needs neither.
         update = {
             "method": "retrain",
             "rounds": original_rounds(session, job),
             "local_epochs": session.settings.local_epochs,
         }
-        detail = {"why": str(gone), "instead": "retrain", "asked": settings.method}
-        session.ledger.append_event("target-gone", detail, "+".join(job.requests))
+        detail = {"why": str(why), "instead": "retrain", "asked": settings.method}
+        kind = "target-gone" if isinstance(why, TargetGone) else "reference-refused"
+        session.ledger.append_event(kind, detail, "+".join(job.requests))
         return run_branch(grid, session, roster, job, BranchPlan("unlearned", settings.model_copy(update=update)))

@@ -1,4 +1,4 @@
-"""The server's record of requests, branches, rounds and events: what a resumed job goes by."""
+"""The server's record of requests, branches, rounds and events: what a resumed job goes by, and what auditors read."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import update
-
 from fedunlearn.announcement import check_request_id, check_scope
 from fedunlearn.errors import RequestError, RunFolderError
+from fedunlearn.server import ledger_chain as chain
 from fedunlearn.server import ledger_queries as queries
+from fedunlearn.server import ledger_schema as schema
 from fedunlearn.server import ledger_tables as tables
-from fedunlearn.server.ledger_database import LedgerDatabase, plain
+from fedunlearn.server.ledger_chain import Entry
+from fedunlearn.server.ledger_database import LedgerDatabase, now, plain
 from fedunlearn.server.ledger_tables import BranchRow, EventRow, PhaseRow, RequestRow, RoundRow
 
 REQUEST_STATES: Final[Mapping[str, frozenset[str]]] = {
@@ -35,16 +36,37 @@ class Ledger:
     """The ledger of a run. Every method is one transaction; `transaction` makes several methods one.
 
     Rounds, phases and events are only ever added. Recording the same round, phase, request or branch again,
-    as a job resumed after a crash may, changes nothing and returns what is there.
+    as a job resumed after a crash may, changes nothing and returns what is there. Whatever is recorded is appended to
+    a hash-chained list of entries in the same transaction; the tables follow from it.
     """
 
-    def __init__(self, url: str) -> None:
-        """Open the ledger at an SQLAlchemy URL, and make it if it is not there.
+    def __init__(self, url: str, run: str | None = None) -> None:
+        """Open the ledger at an SQLAlchemy URL; make it if it is not there, migrate it if it is older.
+
+        Args:
+            run: the id of the run (32 hexadecimal digits) whose ledger it must be; None: of whichever run.
 
         Raises:
-            RunFolderError: it cannot be opened, is damaged or full; so may every other method.
+            RunFolderError: it cannot be opened, is damaged, full or that of another run; so may every other method.
         """
         self._database = LedgerDatabase(url)
+        with self._database.read() as connection:
+            current = schema.version(connection) == schema.VERSION
+        if not current:
+            with self._database.write() as connection:
+                schema.prepare(connection, run)
+        if run is not None and (found := self.run) != run:
+            self.close()
+            raise RunFolderError(
+                f"the ledger at this address is that of run {found}, not of run {run}: give each run a database of its "
+                f"own, or put back the run's own ledger."
+            )
+
+    @property
+    def run(self) -> str:
+        """The id of the run whose ledger this is."""
+        with self._database.read() as connection:
+            return chain.run_id(chain.read(connection, chain.BEGUN)) or "unknown"
 
     def close(self) -> None:
         """Close all connections."""
@@ -67,13 +89,17 @@ class Ledger:
         commitment: str,
         signature: str,
         arrived_round: int,
+        parts: Sequence[Mapping[str, Any]] = (),
     ) -> RequestRow:
         """Record a request as pending, with an event; one that is known already is returned as it stands.
+
+        Args:
+            parts: what each target announced and signed, for who checks the signatures later.
 
         Raises:
             RequestError: the id or scope is malformed, or another request has this id.
         """
-        time = queries.now()
+        time = now()
         row = RequestRow(
             id=check_request_id(id),
             scope=check_scope(scope),
@@ -91,8 +117,8 @@ class Ledger:
         with self._database.write() as connection:
             known = queries.one_row(connection, RequestRow, tables.requests, id=id)
             if known is None:
-                queries.insert_row(connection, tables.requests, row)
-                detail = {"scope": row.scope, "targets": row.targets, "count": row.count}
+                queries.insert_request(connection, row)
+                detail = {"scope": row.scope, "targets": row.targets, "count": row.count, "parts": list(parts)}
                 queries.append_event(connection, "request-arrived", id, detail)
                 return row
         if not known.same_content(row):
@@ -107,6 +133,11 @@ class Ledger:
         """
         with self._database.read() as connection:
             return queries.known_request(connection, id)
+
+    def has_request(self, id: str) -> bool:
+        """Return whether a request with this id is recorded."""
+        with self._database.read() as connection:
+            return queries.one_row(connection, RequestRow, tables.requests, id=id) is not None
 
     def requests(self, *states: str) -> list[RequestRow]:
         """Return the requests in any of `states` (none given: all), in the order of arrival."""
@@ -129,12 +160,7 @@ class Ledger:
                 raise RequestError(
                     f"request {id} is {row.state} and cannot become {state!r}; what can follow: {allowed}."
                 )
-            changed = replace(row, state=state, reason=reason, updated=queries.now())
-            connection.execute(
-                update(tables.requests)
-                .where(tables.requests.c.id == id)
-                .values(state=state, reason=reason, updated=changed.updated)
-            )
+            changed = queries.change_request(connection, row, state, reason)
             queries.append_event(connection, f"request-{state}", id, {"reason": reason} if reason else {})
             return changed
 
@@ -155,7 +181,7 @@ class Ledger:
         with self._database.write() as connection:
             known = queries.one_row(connection, BranchRow, tables.branches, name=name)
             if known is None:
-                queries.insert_row(connection, tables.branches, row)
+                queries.insert_branch(connection, row)
                 return row
         if (known.kind, known.request_id) != (kind, request_id):
             raise RunFolderError(
@@ -185,7 +211,8 @@ class Ledger:
             raise RunFolderError(f"{state!r} is not a state of a branch; expected one of {expected}.")
         with self._database.write() as connection:
             row = queries.known_branch(connection, name)
-            connection.execute(update(tables.branches).where(tables.branches.c.name == name).values(state=state))
+            if row.state != state:
+                queries.set_branch_state(connection, name, state)
             return replace(row, state=state)
 
     def move_head(self, name: str, digest: str, kind: str, detail: Mapping[str, Any] | None = None) -> BranchRow:
@@ -200,7 +227,7 @@ class Ledger:
             row = queries.known_branch(connection, name)
             if row.head == digest:
                 return row
-            queries.set_head(connection, name, digest)
+            queries.move_head(connection, name, digest)
             moved = {**(detail or {}), "branch": name, "from": row.head, "to": digest}
             queries.append_event(connection, kind, row.request_id, moved)
             return replace(row, head=digest)
@@ -277,3 +304,18 @@ class Ledger:
         """
         with self._database.write() as connection:
             queries.register_key(connection, client, public_key)
+
+    def append(self, kind: str, body: Mapping[str, Any]) -> Entry:
+        """Append an entry that changes no table: the server's key, a tombstone."""
+        with self._database.write() as connection:
+            return chain.append(connection, kind, body)
+
+    def entries(self, kind: str | None = None) -> list[Entry]:
+        """Return the entries of the chain (of a kind), in order."""
+        with self._database.read() as connection:
+            return list(chain.read(connection, kind))
+
+    def last_entry(self) -> Entry | None:
+        """Return the last entry of the chain; None only when it has been deleted."""
+        with self._database.read() as connection:
+            return chain.tail(connection)

@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, event
@@ -14,22 +15,25 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from fedunlearn.errors import RunFolderError
 from fedunlearn.files import no_space
-from fedunlearn.server.ledger_tables import metadata
 
 _BUSY_SECONDS = 30
 
+# Any number, the same for everybody: on PostgreSQL writers wait for each other on it, as they do on SQLite's file.
+_WRITERS_LOCK = 0x6665647565
+
 
 class LedgerDatabase:
-    """The connection to the ledger: SQLite in write-ahead mode, or any SQLAlchemy URL.
+    """The connection to the ledger: SQLite in write-ahead mode, PostgreSQL, or any SQLAlchemy URL.
 
-    A transaction that was committed survives a killed process and a power cut; any other leaves no trace.
+    A transaction that was committed survives a killed process and a power cut; any other leaves no trace. There is
+    one writer at a time.
     """
 
     def __init__(self, url: str) -> None:
-        """Connect to `url` and make the tables that are missing.
+        """Prepare connections to `url`; the first is made when it is needed.
 
         Raises:
-            RunFolderError: the database cannot be opened or is not one.
+            RunFolderError: `url` is no address, or its driver is not installed.
         """
         self._joined = threading.local()
         try:
@@ -43,8 +47,6 @@ class LedgerDatabase:
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
-        with self.write() as connection:
-            metadata.create_all(connection)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -54,6 +56,8 @@ class LedgerDatabase:
             yield outer
             return
         with self._told_as_sentence(), self._engine.begin() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})")
             self._joined.connection = connection
             try:
                 yield connection
@@ -68,6 +72,9 @@ class LedgerDatabase:
             yield outer
             return
         reading = self._engine.execution_options(fedunlearn_reads=True)
+        if self._engine.dialect.name == "postgresql":
+            # Several tables as of one moment, which SQLite gives anyway.
+            reading = reading.execution_options(isolation_level="REPEATABLE READ")
         with self._told_as_sentence(), reading.connect() as connection:
             yield connection
 
@@ -108,6 +115,11 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _to_json(value: Any) -> str:
     return json.dumps(plain(value), allow_nan=False, ensure_ascii=False)
+
+
+def now() -> str:
+    """Return the time in UTC, in ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def plain(value: Any) -> Any:

@@ -1,26 +1,24 @@
-"""Rows in and out of the ledger's tables, within a transaction of the caller."""
+"""Rows in and out of the ledger's tables, within a transaction of the caller.
+
+Every change is an entry of the chain as well: nothing here writes to a table without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, func, insert, select, update
 
 from fedunlearn.errors import RequestError, RunFolderError
+from fedunlearn.server import ledger_chain as chain
 from fedunlearn.server import ledger_tables as tables
-from fedunlearn.server.ledger_database import plain
+from fedunlearn.server.ledger_database import now, plain
 from fedunlearn.server.ledger_tables import BranchRow, EventRow, PhaseRow, RequestRow, RoundRow
 
 AnyRow = TypeVar("AnyRow", RequestRow, BranchRow, RoundRow, PhaseRow, EventRow)
 Finished = TypeVar("Finished", RoundRow, PhaseRow)
-
-
-def now() -> str:
-    """Return the time in UTC, in ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def all_rows(connection: Connection, kind: type[AnyRow], table: Table, /, **wanted: Any) -> list[AnyRow]:
@@ -61,19 +59,41 @@ def last_number(connection: Connection, branch: str) -> int | None:
     return connection.scalar(select(func.max(tables.rounds.c.number)).where(tables.rounds.c.branch == branch))
 
 
-def set_head(connection: Connection, branch: str, digest: str) -> None:
-    """Set the digest of a branch's newest model."""
-    connection.execute(update(tables.branches).where(tables.branches.c.name == branch).values(head=digest))
+def insert_request(connection: Connection, row: RequestRow) -> None:
+    """Insert a new request."""
+    _insert(connection, tables.requests, chain.REQUEST, row)
 
 
-def insert_row(connection: Connection, table: Table, row: RequestRow | BranchRow) -> None:
-    """Insert a new row."""
-    connection.execute(insert(table), {name: plain(value) for name, value in asdict(row).items()})
+def change_request(connection: Connection, row: RequestRow, state: str, reason: str) -> RequestRow:
+    """Move a request on, and return it as it is then."""
+    changed = replace(row, state=state, reason=reason, updated=now())
+    values = {"state": state, "reason": reason, "updated": changed.updated}
+    connection.execute(update(tables.requests).where(tables.requests.c.id == row.id).values(values))
+    chain.append(connection, chain.REQUEST_STATE, {"id": row.id, **values})
+    return changed
+
+
+def insert_branch(connection: Connection, row: BranchRow) -> None:
+    """Insert a new branch."""
+    _insert(connection, tables.branches, chain.BRANCH, row)
+
+
+def set_branch_state(connection: Connection, name: str, state: str) -> None:
+    """Set the state of a branch."""
+    connection.execute(update(tables.branches).where(tables.branches.c.name == name).values(state=state))
+    chain.append(connection, chain.BRANCH_STATE, {"name": name, "state": state})
+
+
+def move_head(connection: Connection, branch: str, digest: str) -> None:
+    """Set the digest of a branch's newest model, without a round that made it."""
+    _set_head(connection, branch, digest)
+    chain.append(connection, chain.HEAD, {"name": branch, "head": digest})
 
 
 def append_event(connection: Connection, kind: str, request_id: str | None, detail: Mapping[str, Any]) -> int:
     """Append an event and return its number."""
-    values = {"time": now(), "kind": kind, "request_id": request_id, "detail": dict(detail)}
+    values = {"time": now(), "kind": kind, "request_id": request_id, "detail": plain(detail)}
+    chain.append(connection, chain.EVENT, values)
     number = connection.execute(insert(tables.events), values).inserted_primary_key
     return int(number[0]) if number else 0
 
@@ -111,7 +131,8 @@ def add_finished(connection: Connection, table: Table, row: Finished) -> Finishe
     recorded = replace(row, recorded=now())
     values = {name: plain(value) for name, value in asdict(recorded).items()}
     connection.execute(insert(table), values)
-    set_head(connection, row.branch, row.digest_after)
+    chain.append(connection, chain.ROUND if table is tables.rounds else chain.PHASE, values)
+    _set_head(connection, row.branch, row.digest_after)
     return type(row)(**{name: _tuples(name, value) for name, value in values.items()})
 
 
@@ -122,10 +143,21 @@ def register_key(connection: Connection, client: int, public_key: str) -> None:
     if known is None:
         values = {"client": client, "public_key": public_key, "registered": now()}
         connection.execute(insert(keys), values)
+        chain.append(connection, chain.CLIENT_KEY, values)
     elif known != public_key:
         raise RequestError(
             f"client {client} came with another key than the one it registered: put back the key.pem of its own folder."
         )
+
+
+def _insert(connection: Connection, table: Table, kind: str, row: RequestRow | BranchRow) -> None:
+    values = {name: plain(value) for name, value in asdict(row).items()}
+    connection.execute(insert(table), values)
+    chain.append(connection, kind, values)
+
+
+def _set_head(connection: Connection, branch: str, digest: str) -> None:
+    connection.execute(update(tables.branches).where(tables.branches.c.name == branch).values(head=digest))
 
 
 def _tuples(column: str, value: Any) -> Any:

@@ -1,4 +1,8 @@
-"""The ledger's tables, and their rows as frozen dataclasses."""
+"""The ledger's tables, and their rows as frozen dataclasses.
+
+`entries` is the record: append-only, each entry bound to the one before it by its hash. All other tables are
+projections of it, kept so that they need not be computed; `ledger_verify` does compute them, and compares.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any, Final
 from sqlalchemy import (
     DDL,
     JSON,
+    BigInteger,
     Column,
     Float,
     Index,
@@ -68,6 +73,8 @@ rounds: Final = Table(
     Column("seconds", Float, nullable=False),
     Column("extras", Text),
     Column("recorded", String(40), nullable=False),
+    Column("seed", BigInteger),
+    Column("mask", String(64)),
     UniqueConstraint("branch", "number"),
 )
 
@@ -83,6 +90,8 @@ phases: Final = Table(
     Column("bytes", JSON, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("recorded", String(40), nullable=False),
+    Column("seed", BigInteger),
+    Column("mask", String(64)),
     UniqueConstraint("branch", "name"),
 )
 
@@ -105,15 +114,56 @@ client_keys: Final = Table(
     Column("registered", String(40), nullable=False),
 )
 
-for _change in ("UPDATE", "DELETE"):
-    event.listen(
-        events,
-        "after_create",
-        DDL(
-            f"CREATE TRIGGER events_no_{_change.lower()} BEFORE {_change} ON events "
-            f"BEGIN SELECT RAISE(ABORT, 'events are append-only'); END"
-        ).execute_if(dialect="sqlite"),
-    )
+entries: Final = Table(
+    "entries",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("time", String(40), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+)
+
+# Alembic's own, declared so that a new ledger is made in one go; `ledger_schema` says when it is looked at.
+schema_version: Final = Table("alembic_version", metadata, Column("version_num", String(32), primary_key=True))
+
+PROJECTIONS: Final = (requests, branches, rounds, phases, events, client_keys)
+"""What is computed from the entries."""
+
+
+def row_columns(table: Table) -> list[str]:
+    """Return the names of a projection's columns without the number that the database gives each row."""
+    return [column.name for column in table.c if not (column.primary_key and column.autoincrement is True)]
+
+
+def append_only(table: str, dialect: str) -> list[str]:
+    """Return the statements that make the database refuse changes of a table's rows.
+
+    Whoever owns the database can take them away again; what finds changes is the chain.
+    """
+    refused = f"{table} are append-only"
+    if dialect == "sqlite":
+        return [
+            f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, '{refused}'); END"
+            for change in ("UPDATE", "DELETE")
+        ]
+    if dialect == "postgresql":
+        return [
+            f"CREATE FUNCTION {table}_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION '{refused}'; END $$",
+            f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_refuse()",
+        ]
+    return []
+
+
+for _table in (events, entries):
+    for _dialect in ("sqlite", "postgresql"):
+        for _statement in append_only(_table.name, _dialect):
+            # DDL takes % for a place to fill.
+            event.listen(_table, "after_create", DDL(_statement.replace("%", "%%")).execute_if(dialect=_dialect))
 
 
 @dataclass(frozen=True)
@@ -160,7 +210,8 @@ class RoundRow:
     """A finished round of a branch.
 
     `dropped` pairs a client with the sentence that says why; `bytes` is action -> {"up": n, "down": n};
-    `seconds` is wall time; `extras` the digest of further state (an optimiser's), or None.
+    `seconds` is wall time; `extras` the digest of further state (an optimiser's), or None; `seed` is what the
+    round's random choices were derived from; `mask` the digest of the channel mask, or None where all moved.
     """
 
     branch: str
@@ -174,6 +225,8 @@ class RoundRow:
     seconds: float = 0.0
     extras: str | None = None
     recorded: str = ""
+    seed: int | None = None
+    mask: str | None = None
 
 
 @dataclass(frozen=True)
@@ -188,6 +241,8 @@ class PhaseRow:
     bytes: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     recorded: str = ""
+    seed: int | None = None
+    mask: str | None = None
 
 
 @dataclass(frozen=True)

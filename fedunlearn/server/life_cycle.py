@@ -65,8 +65,13 @@ def take_in(ledger: Ledger, roster: Roster, finished_rounds: int) -> list[Reques
     foreign = register_keys(ledger, roster)
     known = {row.id: row for row in ledger.requests()}
     rows = []
-    for id, announcements in _by_id(roster.announced).items():
+    sound, malformed = sort_out(roster.announced)
+    for one, why in malformed:
+        _ignore(ledger, one, why)
+    for id, announcements in _by_id(sound).items():
         row = known.get(id)
+        if row is None and id in incomplete(sound):
+            continue  # in part it would be served in part
         if row is None:
             row = ledger.add_request(
                 id=id,
@@ -77,6 +82,7 @@ def take_in(ledger: Ledger, roster: Roster, finished_rounds: int) -> list[Reques
                 commitment=";".join(one.commitment for one in announcements),
                 signature=";".join(one.signature for one in announcements),
                 arrived_round=finished_rounds,
+                parts=[_part(one) for one in announcements],
             )
         else:
             # After a crash some targets have heard how it stands and announce it no longer.
@@ -112,9 +118,7 @@ def _known_parts(ledger: Ledger, row: RequestRow, announcements: list[Announceme
     recorded = set(zip(row.targets, row.commitment.split(";"), strict=True))
     for one in announcements:
         if (one.client, one.commitment) not in recorded:
-            detail = {"client": one.client, "commitment": one.commitment, "why": "not what was recorded"}
-            if detail not in [dict(event.detail) for event in ledger.events("announcement-ignored", row.id)]:
-                ledger.append_event("announcement-ignored", detail, row.id)
+            _ignore(ledger, one, "not what was recorded")
     return [one for one in announcements if (one.client, one.commitment) in recorded]
 
 
@@ -149,6 +153,55 @@ def acknowledge(grid: Grid, ledger: Ledger, roster: Roster, ids: Iterable[str], 
         for client in sorted({target for row in rows for target in row.targets})
     }
     tell(grid, roster, told, timeout)
+
+
+def sort_out(announced: Iterable[Announcement]) -> tuple[list[Announcement], list[tuple[Announcement, str]]]:
+    """Announcements that can be requests, and the others with the reason; what clients check is checked again here."""
+    sound: list[Announcement] = []
+    malformed: list[tuple[Announcement, str]] = []
+    for one in dict.fromkeys(announced):
+        try:
+            one.check()
+        except RequestError as error:
+            malformed.append((one, str(error)))
+        else:
+            sound.append(one)
+    for id, together in _by_id(sound).items():
+        clients = {one.client for one in together}
+        if len(together) > len(clients):
+            why = f"request {id} came in several versions from one client."
+        elif len(clients) > 1 and {one.scope for one in together} != {"class-everywhere"}:
+            why = f"request {id} came from several clients, and only a class is forgotten everywhere."
+        else:
+            continue
+        malformed += [(one, why) for one in together]
+        sound = [one for one in sound if one.id != id]
+    return sound, malformed
+
+
+def incomplete(announced: Iterable[Announcement]) -> dict[str, tuple[int, int]]:
+    """Requests of several holders that not all have filed yet: id -> how many have, and how many there are."""
+    counts = {id: (len(parts), min(one.holders for one in parts)) for id, parts in _by_id(announced).items()}
+    return {id: (have, of) for id, (have, of) in counts.items() if have < of}
+
+
+def _ignore(ledger: Ledger, one: Announcement, why: str) -> None:
+    """Write down, once, that an announcement was not taken in."""
+    detail = {"client": one.client, "commitment": one.commitment, "why": why}
+    if detail not in [dict(event.detail) for event in ledger.events("announcement-ignored", one.id)]:
+        ledger.append_event("announcement-ignored", detail, one.id)
+
+
+def _part(one: Announcement) -> dict[str, object]:
+    """What of an announcement the ledger keeps beside the request, so that its signature can be checked later."""
+    return {
+        "client": one.client,
+        "classes": one.classes,
+        "count": one.count,
+        "commitment": one.commitment,
+        "signature": one.signature,
+        "holders": one.holders,
+    }
 
 
 def _by_id(announced: Iterable[Announcement]) -> dict[str, list[Announcement]]:

@@ -60,9 +60,11 @@ class LedgerRecorder:
                     participants=tuple(answer.client for answer in outcome.answers),
                     dropped=outcome.dropped,
                     bytes=weight,
-                    metrics={**report.metrics, "phase": report.number, "passes": passes(outcome)},
+                    metrics={**report.metrics, "phase": report.number, "passes": passes(outcome), **processed(outcome)},
                     seconds=outcome.seconds,
                     extras=extras,
+                    seed=after.seed,
+                    mask=mask_digest(after.mask),
                 )
             )
         else:
@@ -79,10 +81,13 @@ class LedgerRecorder:
                         "extras": extras,
                         "client_seconds": seconds,
                         "passes": passes(outcome),
+                        **processed(outcome),
                         "dropped": outcome.dropped,
                     },
                     bytes=weight,
                     seconds=outcome.seconds,
+                    seed=after.seed,
+                    mask=mask_digest(after.mask),
                 )
             )
         for client, sentence in outcome.dropped:
@@ -90,9 +95,24 @@ class LedgerRecorder:
         self._session.tell(_words(self._branch), report.number + 1, self._total, _detail(report.metrics))
 
 
+def mask_digest(mask: ChannelMask | None) -> str | None:
+    """Digest of the selected channels, layer by layer; None where everything moved."""
+    return None if mask is None else digest_state(dict(mask.selected))
+
+
 def passes(outcome: Outcome) -> dict[str, float]:
     """Local passes over its data that each participant made."""
     return {str(a.client): float(a.metrics.get("epochs", 0.0)) for a in outcome.answers}  # type: ignore[arg-type]
+
+
+def processed(outcome: Outcome) -> dict[str, dict[str, float]]:
+    """Under "processed", how many samples each participant worked through: those it names, times its passes."""
+    samples = {
+        str(a.client): float(a.metrics["num-examples"]) * (float(a.metrics.get("epochs", 0.0)) or 1.0)  # type: ignore[arg-type]
+        for a in outcome.answers
+        if "num-examples" in a.metrics
+    }
+    return {"processed": samples}
 
 
 def _by_client(outcome: Outcome) -> dict[str, Mapping[str, int]]:

@@ -17,6 +17,8 @@ from fedunlearn.progress import Progress
 from fedunlearn.server.ledger import Ledger
 from fedunlearn.server.model_store import ModelStore
 from fedunlearn.server.run_folder import RunFolder
+from fedunlearn.server.run_key import RunKey
+from fedunlearn.server.tombstones import tombstones
 from fedunlearn.strategies.method import ModelState
 from fedunlearn.strategies.unlearning import Architecture
 from fedunlearn.tasks import get_task
@@ -41,12 +43,22 @@ class Session:
     @cached_property
     def ledger(self) -> Ledger:
         """The run's ledger."""
-        return Ledger(self.folder.ledger_url)
+        return Ledger(self.folder.ledger_url, self.folder.run)
+
+    def run_key(self) -> RunKey:
+        """The run's key, opened once. Raises RunFolderError when it cannot be used."""
+        if not self._opened_keys or not self._opened_keys[-1].is_current:
+            self._opened_keys.append(RunKey.of(self.folder.server_key, self.ledger))
+        return self._opened_keys[-1]
+
+    @cached_property
+    def _opened_keys(self) -> list[RunKey]:
+        return []
 
     @cached_property
     def models(self) -> ModelStore:
         """The run's models, by digest."""
-        return ModelStore(self.folder.models)
+        return ModelStore(self.folder.models, lambda: tombstones(self.ledger.entries()).models)
 
     @cached_property
     def task(self) -> Task:

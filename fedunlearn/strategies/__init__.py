@@ -1,6 +1,6 @@
 """How it is forgotten: methods by name, and the strategy that runs them around any Flower strategy."""
 
-from fedunlearn.strategies import controls, fine_tuning, retraining, selective_channels
+from fedunlearn.strategies import controls, fine_tuning, retraining, selective_channels, shortcuts
 from fedunlearn.strategies.method import methods
 
-__all__ = ["controls", "fine_tuning", "methods", "retraining", "selective_channels"]
+__all__ = ["controls", "fine_tuning", "methods", "retraining", "selective_channels", "shortcuts"]

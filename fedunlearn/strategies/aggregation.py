@@ -2,36 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from fedunlearn.errors import ClientError
 from fedunlearn.strategies.method import ClientReply, State
+from fedunlearn.strategies.running_mean import RunningMean
+
+WEIGHT = "num-examples"
+"""The metric that says how many samples a reply stands for."""
 
 
 def weighted_mean(arrays: Sequence[Mapping[str, np.ndarray]], weights: Sequence[float]) -> dict[str, np.ndarray]:
-    """Mean of equally named arrays, accumulated in the given order in 64 bits, so that it is reproducible.
+    """Mean of equally named arrays, accumulated in the given order, so that it is reproducible.
 
     Integer arrays (counters of normalisation layers) are copied from the first entry, never averaged.
-    Raises ClientError when the weights do not sum to a positive number.
+    Raises ClientError when the weights do not sum to a positive number, or an entry is unlike the first.
     """
-    total = float(sum(weights))
-    if not total > 0:
-        raise ClientError(f"the {len(arrays)} replies stand for no sample; expected at least one sample.")
-    mean: dict[str, np.ndarray] = {}
-    for name, first in arrays[0].items():
-        if not np.issubdtype(first.dtype, np.floating):
-            mean[name] = first.copy()
-            continue
-        summed = np.zeros(first.shape, dtype=np.float64)
-        for entry, weight in zip(arrays, weights, strict=True):
-            summed += entry[name].astype(np.float64) * (weight / total)
-        mean[name] = summed.astype(first.dtype)
-    return mean
+    mean = RunningMean(arrays[0])
+    for entry, weight in zip(arrays, weights, strict=True):
+        mean.add(entry, float(weight))
+    return mean.result()
 
 
-def average(state: State, replies: Sequence[ClientReply]) -> State:
-    """FedAvg of the moving part of the model, weighted by each client's number of samples."""
-    weights = [reply.metrics["num-examples"] for reply in replies]
-    return state.with_packed(weighted_mean([reply.arrays for reply in replies], weights))
+def weight_of(metrics: Mapping[str, object], sender: str) -> float:
+    """How many samples a reply stands for. Raises ClientError when it does not say."""
+    weight = metrics.get(WEIGHT)
+    if not isinstance(weight, int | float):
+        raise ClientError(f"{sender} does not say how many samples it trained on; expected the metric {WEIGHT!r}.")
+    return float(weight)
+
+
+class RunningAverage:
+    """FedAvg under way: replies are added one at a time, in client order, and need not be kept."""
+
+    def __init__(self, state: State) -> None:
+        """`state`: its moving part is what the mean will replace."""
+        self._state = state
+        self._mean = RunningMean(state.packed())
+
+    def add(self, reply: ClientReply) -> None:
+        """Add one reply. Raises ClientError when it is unlike the moving part; then it counts for nothing."""
+        sender = f"client {reply.client}"
+        self._mean.add(reply.arrays, weight_of(reply.metrics, sender), sender)
+
+    def result(self) -> State:
+        """The state with the mean as its moving part."""
+        return self._state.with_packed(self._mean.result())
+
+
+@dataclass(frozen=True)
+class Average:
+    """FedAvg of the moving part of the model, weighted by each client's number of samples, as a phase's `combine`.
+
+    A phase that combines with it is never given all replies at once: they are added as they come (`begin`).
+
+    Attributes:
+        start: the state whose moving part was sent, out of the phase's; None: that state itself.
+    """
+
+    start: Callable[[State], State] | None = None
+
+    def begin(self, state: State) -> RunningAverage:
+        """The average before the first reply."""
+        return RunningAverage(self.start(state) if self.start else state)
+
+    def __call__(self, state: State, replies: Iterable[ClientReply]) -> State:
+        """The average of replies that are all there."""
+        running = self.begin(state)
+        for reply in replies:
+            running.add(reply)
+        return running.result()
+
+
+average = Average()

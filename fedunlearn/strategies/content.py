@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from fedunlearn.flower_arrays import live_record, view
 
 ARRAYS, MASK, EXTRA, BASE = "arrays", "mask", "extra", "base"
 """Names of the array records that a message of this package may hold."""
@@ -17,18 +21,21 @@ SCALAR_BYTES = 8
 
 
 def array_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
-    """Arrays by name as a Flower record, in the given order."""
+    """A copy of arrays by name as a Flower record, in the given order; `live_record` is for arrays that stay as is."""
     # Not `ascontiguousarray`, which would make a vector of a counter without dimensions.
-    return ArrayRecord({name: Array(np.asarray(value, order="C")) for name, value in arrays.items()})
+    return live_record({name: np.array(value, order="C") for name, value in arrays.items()})
 
 
 def numpy_arrays(record: ArrayRecord) -> dict[str, np.ndarray]:
-    """A Flower record as arrays by name."""
-    return {name: value.numpy() for name, value in record.items()}
+    """A Flower record as arrays by name, read-only and without a copy.
+
+    Raises CorruptModel for an array that is none.
+    """
+    return {name: view(value) for name, value in record.items()}
 
 
 def state_record(state: Mapping[str, torch.Tensor]) -> ArrayRecord:
-    """A model state as a Flower record."""
+    """A copy of a model state as a Flower record."""
     return array_record({name: tensor.numpy() for name, tensor in state.items()})
 
 
@@ -44,10 +51,15 @@ def payload_bytes(content: RecordDict, without: str | None = None) -> int:
         if name == without:
             continue
         if isinstance(record, ArrayRecord):
-            total += sum(int(np.prod(a.shape)) * np.dtype(a.dtype).itemsize for a in record.values())
+            total += sum(math.prod(array.shape) * _item_bytes(array.dtype) for array in record.values())
         elif isinstance(record, ConfigRecord | MetricRecord):
             total += sum(_value_bytes(value) for value in record.values())
     return total
+
+
+@lru_cache(maxsize=64)
+def _item_bytes(dtype: str) -> int:
+    return np.dtype(dtype).itemsize
 
 
 def _value_bytes(value: object) -> int:

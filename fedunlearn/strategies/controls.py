@@ -73,7 +73,7 @@ def _trigger(settings: UnlearnSettings) -> Backdoor:
 
 def _zero(settings: UnlearnSettings) -> Sequence[Phase]:
     _unit(settings)
-    return [Phase("query.count", "remaining", lambda state: Down(), _say_how_many, _zero_output)]
+    return [Phase("query.count", "remaining", lambda state: Down(), say_how_many, _zero_output)]
 
 
 def _unit(settings: UnlearnSettings) -> int:
@@ -83,7 +83,8 @@ def _unit(settings: UnlearnSettings) -> int:
     return unit
 
 
-def _say_how_many(work: Work) -> Reply:
+def say_how_many(work: Work) -> Reply:
+    """What a client answers where only the server computes."""
     return Reply({}, {"num-examples": len(work.retain)})
 
 

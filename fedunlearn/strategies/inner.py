@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from flwr.serverapp import strategy as flower
@@ -27,9 +27,9 @@ STRATEGIES: Mapping[str, type[Strategy]] = {
 }
 
 # Exactly these classes: a subclass may do something else with the single replies.
+_ARE_THE_MEAN = (flower.FedAvg, flower.FedProx)
 _TAKE_THE_MEAN = (
-    flower.FedAvg,
-    flower.FedProx,
+    *_ARE_THE_MEAN,
     flower.FedAvgM,
     flower.FedAdam,
     flower.FedAdagrad,
@@ -77,6 +77,11 @@ def takes_the_mean(strategy: Strategy) -> bool:
     return type(strategy) in _TAKE_THE_MEAN
 
 
+def is_the_mean(strategy: Strategy) -> TypeGuard[flower.FedAvg]:
+    """Whether the weighted mean of the replies is all that it makes of them."""
+    return type(strategy) in _ARE_THE_MEAN
+
+
 def optimizer_state(strategy: Strategy) -> dict[str, np.ndarray]:
     """What a server-side optimiser remembers between rounds, by name; empty for the others."""
     kept: dict[str, np.ndarray] = {}
@@ -97,3 +102,11 @@ def restore_optimizer_state(strategy: Strategy, kept: Mapping[str, np.ndarray]) 
     vector = [kept[name] for name in sorted(kept) if name.startswith("momentum_vector/")]
     if vector:
         strategy.momentum_vector = vector  # type: ignore[attr-defined]
+
+
+def forget_optimizer_state(strategy: Strategy) -> None:
+    """Have `strategy` begin anew: what it remembers was learned with samples that the model has unlearned since."""
+    # `current_arrays`: a server optimiser's last model is not the one that training goes on with now.
+    for attribute in ("m_t", "v_t", "momentum_vector", "current_arrays"):
+        if hasattr(strategy, attribute):
+            setattr(strategy, attribute, None)

@@ -23,18 +23,26 @@ from fedunlearn.strategies.method import ClientReply, Down, Phase, Reply, State,
 Scores = dict[str, torch.Tensor]
 
 REFERENCE, SPREAD, MASSES, CLASSES = "reference:", "spread", "masses", "classes"
+FEWEST_CLIENTS = 3
+"""A reference of fewer clients is refused: whoever is one of two, or gets the mean of one, reads the other's off it."""
 MOST_SAMPLES = 512
 """A client attributes at most this many samples: the mean settles long before."""
 RANKINGS = ("excess", "ratio", "forget-only", "random", "least")
 
 DEVIATIONS = 1.5
 """An excess is the target's own when it is this many deviations above what remaining clients show each other."""
-OWNED, WHOLLY_OWNED = 0.5, 0.7
-"""Of what covers the excess nothing is taken when this share of the target's kind of samples, class by class, is its
-own, all when the larger share is, and in between in proportion: the more the others hold, the less goes with it."""
-HEAVY, DIFFUSE_RATIO = 3.0, 0.9
+NEGLIGIBLE = 0.1
+"""Nothing is taken when a smaller share of the target's kind of samples, class by class, is its own and the excess is
+none of its own either: a model retrained without it hardly differs."""
+NOBODY_ELSES = 0.95
+"""From this share on nobody who remains has a use for what the channels know of the forgotten samples."""
+HEAVY, MOST = 3.0, 0.9
 """Samples learned by heart against the rest hang on the channels this many times as strongly as ordinary ones, and
-on nearly all channels: no few of them can be singled out."""
+on nearly all channels: no few of them can be singled out. Then this share of a layer is taken."""
+
+
+class TooFewReferences(ClientError):
+    """Fewer clients gave their attribution than a reference may be made of: nothing can be localised."""
 
 
 def attribution_of(work: Work, samples: Samples) -> dict[str, torch.Tensor]:
@@ -68,7 +76,15 @@ def make_reference(work: Work) -> Reply:
 
 
 def collect_reference(state: State, replies: Sequence[ClientReply]) -> State:
-    """The server's half: the clients' average, and how far the remaining clients are from each other."""
+    """The server's half: the clients' average, and how far the remaining clients are from each other.
+
+    Raises TooFewReferences where fewer than three clients answered.
+    """
+    if len(replies) < FEWEST_CLIENTS:
+        raise TooFewReferences(
+            f"a reference attribution needs {FEWEST_CLIENTS} clients with {MINIMUM_SAMPLES} retained samples and came "
+            f"from {len(replies)}: use a method that localises nothing, such as retrain."
+        )
     counts = [int(reply.metrics["num-examples"]) for reply in replies]
     reference = weighted_mean([_layers(reply.arrays) for reply in replies], counts)
     remaining = [reply for reply in replies if reply.role == "remaining"]
@@ -92,7 +108,9 @@ def select_channels(work: Work) -> Reply:
     )
     ranking = str(work.settings.options.get("ranking", "excess"))
     if work.settings.ratio == "auto":
-        mask = _read_off(own, reference, work)
+        owned = owned_share(class_counts(work.forget, work.classes), work.arrays[CLASSES])
+        spread, masses = float(work.arrays[SPREAD][0]), work.arrays[MASSES].tolist()
+        mask = read_off(own, reference, work.layout, owned, spread, masses)
         if ranking != "excess":
             # A control gets as many channels of each layer as the method itself would take.
             scores = rank(ranking, own, reference, work.generator)
@@ -107,26 +125,33 @@ def select_channels(work: Work) -> Reply:
     return Reply(mask.to_arrays(), {"num-examples": len(samples), "seconds": time.monotonic() - started})
 
 
-def _read_off(own: Scores, reference: Scores, work: Work) -> ChannelMask:
-    """The ratio that the attribution itself asks for.
+def read_off(
+    own: Scores, reference: Scores, layout: Layout, owned: float, spread: float, masses: Sequence[float]
+) -> ChannelMask:
+    """The channels that the attribution itself asks for; the first of these that holds decides.
 
-    Concentrated: what covers 95 % of the excess. The target's own, because the others hold less of its classes than
-    it does, so that a model retrained without it would know them worse: a part of that, by how much is its own.
-    Learned by heart: most of every layer. None of these: nothing, so that plain fine-tuning is left; the target is no
-    more special than the others are to each other.
+    Nobody else's: what covers 95 % of the excess, and most of the layer that the output layer reads, out of which a new
+    output would learn the forgotten classes again. Concentrated: what covers it. Learned by heart: most of every layer.
+    Its kind of samples its own to some part: what covers the excess, small as that is; the others relearn what they
+    share with it. None of these: nothing, so that plain fine-tuning is left.
+
+    Args:
+        own: attribution of the forget set, by layer.
+        reference: the remaining clients' average attribution.
+        owned: share of the target's kind of samples that is its own, 0 to 1 (`owned_share`).
+        spread: excess from which on it is the target's own.
+        masses: mean and highest attribution mass of the remaining clients.
     """
-    covering = auto_mask(own, reference)
-    if total_excess(own, reference) > float(work.arrays[SPREAD][0]):
+    covering, scores = auto_mask(own, reference), rank("excess", own, reference)
+    ratios, last = _ratios(covering, layout), layout.groups[-1].layer
+    if owned >= NOBODY_ELSES:
+        return top_ratio(scores, {**ratios, last: max(ratios[last], MOST)}, layout)
+    if total_excess(own, reference) > spread:
         return covering
-    owned = owned_share(class_counts(work.forget, work.classes), work.arrays[CLASSES])
-    part = min(1.0, (owned - OWNED) / (WHOLLY_OWNED - OWNED))
-    if part > 0:
-        ratios = {layer: part * ratio for layer, ratio in _ratios(covering, work.layout).items()}
-        return top_ratio(rank("excess", own, reference), ratios, work.layout)
-    average, highest = (float(value) for value in work.arrays[MASSES])
+    average, highest = masses
     if mass(own) > max(HEAVY * average, highest):
-        return top_ratio(rank("excess", own, reference), DIFFUSE_RATIO, work.layout)
-    return ChannelMask.empty(work.layout)
+        return top_ratio(scores, MOST, layout)
+    return covering if owned >= NEGLIGIBLE else ChannelMask.empty(layout)
 
 
 def _ratios(mask: ChannelMask, layout: Layout) -> dict[str, float]:
@@ -165,15 +190,23 @@ def _tensors(arrays: Mapping[str, np.ndarray]) -> Scores:
     return {layer: torch.from_numpy(array.copy()) for layer, array in arrays.items()}
 
 
-def unite(replies: Sequence[ClientReply], layout: Layout) -> ChannelMask:
-    """The targets' masks as one: their union, cut back to their mean ratio; more votes come first."""
+def unite(
+    replies: Sequence[ClientReply], layout: Layout, ratio: float | Mapping[str, float] | None = None
+) -> ChannelMask:
+    """The targets' masks as one: their union, cut back to their mean ratio; more votes come first.
+
+    Args:
+        ratio: what was asked for, which no target's mask may exceed; None where the attribution decides.
+    """
     masks = [ChannelMask.from_arrays(reply.arrays) for reply in replies]
     counts = np.array([reply.metrics["num-examples"] for reply in replies], dtype=np.float64)
     each = [_ratios(mask, layout) for mask in masks]
     ratios = {}
     for group in layout.groups:
         ratios[group.layer] = float(np.average([own[group.layer] for own in each], weights=counts))
-    return ChannelMask.union(masks).cut_back(votes(masks, layout), ratios, layout)
+    united, counted = ChannelMask.union(masks), votes(masks, layout)
+    united = united.cut_back(counted, ratios, layout)
+    return united if ratio is None else united.cut_back(counted, ratio, layout)
 
 
 def send_arrays(state: State) -> Down:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import SettingsError
 from fedunlearn.registry import Registry
 from fedunlearn.tasks.base import Task
-from fedunlearn.tasks.training import TrainingSettings
+from fedunlearn.tasks.cohort import LocalTraining
+from fedunlearn.tasks.device import THIS_PROCESSOR, Device
+from fedunlearn.tasks.training import TrainingResult, TrainingSettings
 
 Role = Literal["target", "remaining"]
 Audience = Literal["target", "remaining", "all"]
@@ -84,6 +86,7 @@ class Work:
         held_out: samples that the client never trained on, whether it keeps them or not.
         arrays: what came down beside the model.
         keep: stores arrays in the client's own folder under a name; they never cross the wire.
+        device: where recovery trains.
     """
 
     role: Role
@@ -103,6 +106,7 @@ class Work:
     round: int
     generator: torch.Generator
     keep: Callable[[str, Mapping[str, np.ndarray]], None]
+    device: Device = THIS_PROCESSOR
 
     def updated(self, examples: int, **metrics: float) -> Reply:
         """The reply of a training phase: the moving part of the model as it is now."""
@@ -115,6 +119,21 @@ class Reply:
 
     arrays: Mapping[str, np.ndarray]
     metrics: Mapping[str, float]
+
+
+@runtime_checkable
+class TrainsLocally(Protocol):
+    """A phase's compute that is local training and nothing else, so that several clients' may be done together."""
+
+    def __call__(self, work: Work) -> Reply: ...
+
+    def training(self, work: Work) -> LocalTraining:
+        """What is to be trained."""
+        ...
+
+    def told(self, work: Work, result: TrainingResult) -> Reply:
+        """What the client answers once that is done."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fedunlearn.config import UnlearnSettings
-from fedunlearn.strategies.aggregation import average
-from fedunlearn.strategies.method import (
-    EVERY_SCOPE,
-    ClientReply,
-    Down,
-    Phase,
-    Scope,
-    State,
-    methods,
-)
-from fedunlearn.strategies.recovery import RECOVER, train_on_retained
+from fedunlearn.strategies.aggregation import Average
+from fedunlearn.strategies.method import EVERY_SCOPE, Down, Phase, Scope, State, methods
+from fedunlearn.strategies.recovery import RECOVER, send_packed, train_on_retained
 
 
 @dataclass(frozen=True)
@@ -28,20 +20,21 @@ class Retraining:
     scopes: frozenset[Scope] = EVERY_SCOPE
     needs_target: bool = False
     trains_in_full: bool = True
+    starts_fresh: bool = True
     options: frozenset[str] = frozenset()
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """`settings.rounds` rounds; the first starts from fresh weights."""
-        first = Phase("train.recover", "remaining", _fresh, train_on_retained, _from_fresh)
+        first = Phase("train.recover", "remaining", _send_fresh, train_on_retained, Average(_from_fresh))
         return [first, *[RECOVER] * (settings.rounds - 1)]
 
 
-def _fresh(state: State) -> Down:
-    return Down(packed=replace(state, model=state.fresh).packed())
+def _from_fresh(state: State) -> State:
+    return replace(state, model=state.fresh)
 
 
-def _from_fresh(state: State, replies: Sequence[ClientReply]) -> State:
-    return average(replace(state, model=state.fresh), replies)
+def _send_fresh(state: State) -> Down:
+    return send_packed(_from_fresh(state))
 
 
 methods.register("retrain", Retraining())

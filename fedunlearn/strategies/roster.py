@@ -9,7 +9,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedunlearn.announcement import Announcement, check_scope
-from fedunlearn.errors import ClientError
+from fedunlearn.errors import ClientError, RequestError
 from fedunlearn.strategies.content import CONFIG
 
 ASK, TELL = "query.requests", "query.acknowledge"
@@ -71,7 +71,11 @@ def call_roll(grid: Grid, timeout: float, nodes: Iterable[int] | None = None) ->
         if member.client in members:
             raise ClientError(f"two nodes say that they are client {member.client}; give each its own partition id.")
         members[member.client] = member
-        announced += _announcements(config, member)
+        try:
+            announced += _announcements(config, member)
+        except (RequestError, KeyError, TypeError, ValueError) as error:
+            # One client's nonsense must not keep the others from being heard.
+            sentences.append(f"client {member.client} announced something that is no deletion request ({error}).")
     if not members and nodes is None:
         raise ClientError(f"none of the {len(asked)} clients answered: {sentences[0] if sentences else 'no reply'}")
     return Roster(members, tuple(sorted(announced, key=lambda one: (one.id, one.client))), tuple(sentences))
@@ -88,8 +92,9 @@ def tell(grid: Grid, roster: Roster, told: Mapping[int, Sequence[tuple[str, str,
         ids, states, reasons = ([entry[column] for entry in told[client]] for column in range(3))
         config = ConfigRecord({"ids": ids, "states": states, "reasons": reasons})
         messages.append(Message(RecordDict({CONFIG: config}), roster.members[client].node, TELL))
-    if messages:
-        grid.send_and_receive(messages, timeout=timeout)
+    # Replies may be made only as they are read.
+    for _ in grid.send_and_receive(messages, timeout=timeout) if messages else ():
+        pass
 
 
 def _number(config: ConfigRecord, name: str) -> int:
@@ -104,6 +109,8 @@ def _announcements(config: ConfigRecord, member: Member) -> list[Announcement]:
         list(config[name])  # type: ignore[arg-type]
         for name in ("ids", "scopes", "classes", "counts", "commitments", "signatures")
     ]
+    # An app that knows of no shared requests files each by itself.
+    columns = [*columns, list(config.get("holders", [1] * len(columns[0])))]  # type: ignore[arg-type]
     return [
         Announcement(
             id=str(id),
@@ -114,6 +121,7 @@ def _announcements(config: ConfigRecord, member: Member) -> list[Announcement]:
             commitment=str(commitment),
             public_key=member.public_key,
             signature=str(signature),
+            holders=int(holders),
         )
-        for id, scope, classes, count, commitment, signature in zip(*columns, strict=True)
+        for id, scope, classes, count, commitment, signature, holders in zip(*columns, strict=True)
     ]

@@ -31,7 +31,7 @@ from fedunlearn.strategies.method import (
     Work,
     methods,
 )
-from fedunlearn.strategies.recovery import RECOVER_SELECTED
+from fedunlearn.strategies.recovery import recovery_of_selected
 
 STEPS: Mapping[str, Callable[[Work], Reply] | None] = {
     "reset": None,
@@ -66,14 +66,15 @@ class SelectiveChannels:
         step, resets = STEPS[name], name.startswith("reset")
         attribute = Phase("query.attribute", "target", send_arrays, select_channels, _reset if resets else _keep)
         forget = [] if step is None else [forget_phase(step)]
-        rounds_of_recovery = [RECOVER_SELECTED] * settings.rounds
+        rounds_of_recovery = recovery_of_selected(settings.rounds)
         if resets:
             return [REFER, attribute, *(phase for one in rounds_of_recovery for phase in (one, *forget))]
         return [REFER, attribute, *forget, *rounds_of_recovery]
 
 
 def _keep(state: State, replies: Sequence[ClientReply]) -> State:
-    mask = unite(replies, state.layout)
+    asked = state.settings.ratio
+    mask = unite(replies, state.layout, None if isinstance(asked, str) else asked)
     # Nothing sets the forget set apart: plain fine-tuning, every parameter moving.
     return replace(state, mask=mask if mask.count() else None)
 

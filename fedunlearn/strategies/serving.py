@@ -15,9 +15,11 @@ from fedunlearn.announcement import Scope
 from fedunlearn.channels.packing import digest_state
 from fedunlearn.errors import ClientError, RequestError
 from fedunlearn.randomness import derive_seed
+from fedunlearn.strategies.aggregation import Average
 from fedunlearn.strategies.content import ARRAYS, CONFIG, EXTRA, MASK, array_record, state_record
 from fedunlearn.strategies.exchange import Outcome, exchange
 from fedunlearn.strategies.method import ClientReply, Method, Phase, State, checked_phases
+from fedunlearn.strategies.reception import Answer, nothing_but_finite
 from fedunlearn.strategies.roster import Roster
 
 
@@ -115,7 +117,9 @@ def serve(
         if down.arrays:
             content[EXTRA] = array_record(down.arrays)
         clients = _audience(phase, roster, job, fraction, state.seed, number)
-        outcome = exchange(grid, roster, phase.message, dict.fromkeys(clients, content), timeout, base=base_record)
+        collect = _Collected(phase, state, job)
+        contents = dict.fromkeys(clients, content)
+        outcome = exchange(grid, roster, phase.message, contents, timeout, base=base_record, take=collect.take)
         if not outcome.answers and phase.trains and phase.to == "target":
             # A target that has left cannot take its own step; the remaining clients go on without it.
             recorder.record(state, state, PhaseReport(number, phase, outcome))
@@ -124,7 +128,7 @@ def serve(
             kind = TargetGone if phase.to == "target" else ClientError
             why = outcome.dropped[0][1] if outcome.dropped else f"there is no {phase.to} client."
             raise kind(f"nobody answered {phase.message!r} of method {method.name!r}: {why}")
-        after = phase.combine(state, _replies(outcome, job))
+        after = collect.combined()
         metrics = observe(phase, after) if observe and phase.trains else {}
         recorder.record(state, after, PhaseReport(number, phase, outcome, metrics))
         state = after
@@ -180,13 +184,28 @@ def _config(method: Method, state: State, job: Job, number: int, base: str) -> C
     )
 
 
-def _replies(outcome: Outcome, job: Job) -> list[ClientReply]:
-    return [
-        ClientReply(
+class _Collected:
+    """The replies of a phase: added as they come where the phase averages them, kept until all are there elsewhere."""
+
+    def __init__(self, phase: Phase, state: State, job: Job) -> None:
+        self._phase, self._state, self._targets = phase, state, job.targets
+        self._running = phase.combine.begin(state) if isinstance(phase.combine, Average) else None
+        self._replies: list[ClientReply] = []
+
+    def take(self, answer: Answer) -> None:
+        """One answer. Raises ClientError for one that cannot be used."""
+        reply = ClientReply(
             client=answer.client,
-            role="target" if answer.client in job.targets else "remaining",
+            role="target" if answer.client in self._targets else "remaining",
             arrays=answer.arrays,
             metrics={name: float(value) for name, value in answer.metrics.items() if not isinstance(value, list)},
         )
-        for answer in outcome.answers
-    ]
+        if self._running is not None:
+            self._running.add(reply)
+        else:
+            nothing_but_finite(answer)
+            self._replies.append(reply)
+
+    def combined(self) -> State:
+        """The state after the phase."""
+        return self._phase.combine(self._state, self._replies) if self._running is None else self._running.result()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -13,22 +13,18 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fedunlearn.channels.layout import Layout
+from fedunlearn.channels.packing import digest_state
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError
+from fedunlearn.flower_arrays import live_record
 from fedunlearn.randomness import derive_seed
-from fedunlearn.strategies.aggregation import weighted_mean
-from fedunlearn.strategies.content import (
-    ARRAYS,
-    METRICS,
-    array_record,
-    numpy_arrays,
-    payload_bytes,
-    state_of,
-    state_record,
-)
-from fedunlearn.strategies.exchange import Answer, Metrics, Outcome, judge
-from fedunlearn.strategies.inner import takes_the_mean
+from fedunlearn.strategies.combined_reply import CombinedReply
+from fedunlearn.strategies.content import ARRAYS, numpy_arrays, payload_bytes, state_of, state_record
+from fedunlearn.strategies.exchange import Outcome
+from fedunlearn.strategies.inner import forget_optimizer_state, is_the_mean, takes_the_mean
+from fedunlearn.strategies.localisation import TooFewReferences
 from fedunlearn.strategies.method import ModelState, State, methods
+from fedunlearn.strategies.reception import Answer, Reception, Sent, nothing_but_finite
 from fedunlearn.strategies.roster import Roster, call_roll, tell
 from fedunlearn.strategies.serving import ForgetfulRecorder, Job, sample, serve
 from fedunlearn.tasks.training import TrainingSettings
@@ -90,9 +86,10 @@ class UnlearningStrategy(Strategy):
         self.roster = Roster({})
         self.last_round = Outcome((), ())
         self._serve_pending = serve_pending or self.serve_announced
-        self._messages: Mapping[int, Message] = {}
+        self._asked: tuple[int, ...] = ()
+        self._sent = Sent({}, lambda client: RecordDict(), "train")
         self._flagged: frozenset[int] = frozenset()
-        self._sent: dict[str, np.ndarray] = {}
+        self._model: dict[str, np.ndarray] = {}
         self._down = 0
         self._started = 0.0
 
@@ -107,10 +104,11 @@ class UnlearningStrategy(Strategy):
         self._started = time.monotonic()
         self._call_roll(grid)
         if self.roster.announced:
-            arrays = state_record(self._serve_pending(grid, self.roster, state_of(arrays)))
-            # A server optimiser's last model is not the one that training goes on with now.
-            if hasattr(self.inner, "current_arrays"):
-                self.inner.current_arrays = None
+            before = state_of(arrays)
+            after = self._serve_pending(grid, self.roster, before)
+            arrays = state_record(after)
+            if digest_state(after) != digest_state(before):
+                forget_optimizer_state(self.inner)
         number = server_round + self.first_round - 1
         eligible = self.roster.retaining()
         if not eligible:
@@ -119,42 +117,55 @@ class UnlearningStrategy(Strategy):
         visible = cast(Grid, _Nodes(self.roster, eligible))
         template = list(self.inner.configure_train(number, arrays, config, visible))
         if not template:
-            self._messages = {}
+            self._asked = ()
             return []
         content = template[0].content
-        self._sent = numpy_arrays(arrays)
+        self._model = numpy_arrays(arrays)
         self._down = payload_bytes(content)
-        self._messages = {
-            client: Message(content, self.roster.members[client].node, "train", group_id=str(number))
-            for client in self._choose(eligible, len(template), number)
-        }
-        return list(self._messages.values())
+        self._asked = self._choose(eligible, len(template), number)
+        nodes = {client: self.roster.members[client].node for client in self._asked}
+        self._sent = Sent(nodes, lambda client: content, "train", str(number))
+        return self._sent.messages()
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Average the sound replies in client order, or hand them all to a strategy that needs them."""
-        answers, dropped, up = judge(self._messages, replies, self.timeout)
+        """Average the sound replies as they come, in client order, or hand all to a strategy that needs them."""
+        number = server_round + self.first_round - 1
+        combined, whole = CombinedReply(self._model), list[Message]()
+
+        def keep(answer: Answer) -> None:
+            nothing_but_finite(answer)
+            whole.append(cast(Message, answer.message))
+
+        averaging = takes_the_mean(self.inner)
+        reception = Reception(self._asked, combined.add if averaging else keep, self.timeout)
+        reception.receive(self._sent, replies)
+        answers, dropped = reception.answers, reception.dropped
         # Handlers that are not ours raise no flag, and who failed may have asked to leave: both are asked.
         raised = {a.client for a in answers if a.flags.get("deletion-request", True)}
         self._flagged = frozenset(raised.union(client for client, _ in dropped))
         self.last_round = Outcome(
-            answers=tuple(replace(answer, arrays={}) for answer in answers),
+            answers=tuple(answers),
             dropped=tuple(dropped),
-            bytes={c: {"down": self._down, "up": up.get(c, 0), "base": 0} for c in self._messages},
+            bytes={c: {"down": self._down, "up": reception.up.get(c, 0), "base": 0} for c in self._asked},
             seconds=time.monotonic() - self._started,
         )
         if not answers:
             why = dropped[0][1] if dropped else "no reply came."
-            raise ClientError(f"nobody answered round {server_round + self.first_round - 1}: {why}")
-        number = server_round + self.first_round - 1
-        messages = [_combined(answers)] if takes_the_mean(self.inner) else [a.message for a in answers]
-        arrays, metrics = self.inner.aggregate_train(number, messages)
+            raise ClientError(f"nobody answered round {number}: {why}")
+        if is_the_mean(self.inner):
+            content = combined.content()
+            averaged = self.inner.train_metrics_aggr_fn([content], self.inner.weighted_by_key)
+            return content.array_records[ARRAYS], averaged
+        if averaging:
+            whole = [Message(combined.content(), self.roster.members[answers[0].client].node, "train")]
+        arrays, metrics = self.inner.aggregate_train(number, whole)
         if arrays is None:
             return None, metrics
         # Some strategies average counters too; a model keeps its own types.
-        typed = {n: a.astype(self._sent[n].dtype, copy=False) for n, a in numpy_arrays(arrays).items()}
-        return array_record(typed), metrics
+        typed = {n: a.astype(self._model[n].dtype, copy=False) for n, a in numpy_arrays(arrays).items()}
+        return live_record(typed), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -167,11 +178,22 @@ class UnlearningStrategy(Strategy):
         return self.inner.aggregate_evaluate(server_round, replies)
 
     def serve_announced(self, grid: Grid, roster: Roster, model: ModelState) -> ModelState:
-        """Serve every announced request with `unlearn`, all in one go, tell the targets, and return the model."""
+        """Serve every announced request with `unlearn`, all in one go, tell the targets, and return the model.
+
+        Where too few clients keep data for anything to be localised, the model is retrained.
+        """
         job = job_of(roster)
-        method = methods.get(self.unlearn.method)
-        state = self.state_for(job, model, self.unlearn)
-        served = serve(grid, roster, method, state, job, ForgetfulRecorder(), self.timeout).model
+
+        def served_with(settings: UnlearnSettings) -> ModelState:
+            state = self.state_for(job, model, settings)
+            method = methods.get(settings.method)
+            return serve(grid, roster, method, state, job, ForgetfulRecorder(), self.timeout).model
+
+        try:
+            served = served_with(self.unlearn)
+        except TooFewReferences:
+            epochs = self.training.local_epochs
+            served = served_with(UnlearnSettings(method="retrain", rounds=self.rounds, local_epochs=epochs))
         told: dict[int, list[tuple[str, str, str]]] = {}
         for one in roster.announced:
             told.setdefault(one.client, []).append((one.id, "done", ""))
@@ -198,7 +220,7 @@ class UnlearningStrategy(Strategy):
         if not members:
             self.roster = call_roll(grid, self.timeout)
             return
-        heard = {members[client].node for client in self._messages.keys() - self._flagged}
+        heard = {members[client].node for client in self._asked if client not in self._flagged}
         later = call_roll(grid, self.timeout, set(grid.get_node_ids()) - heard)
         if any(one.scope == "class-everywhere" for one in later.announced):
             # Some of its targets answered the round before it was filed; it is to be served with all of them.
@@ -218,23 +240,6 @@ def job_of(roster: Roster) -> Job:
         targets=tuple(sorted({one.client for one in roster.announced})),
         scopes=frozenset(one.scope for one in roster.announced),
     )
-
-
-def _combined(answers: list[Answer]) -> Message:
-    """One reply that stands for all: the weighted mean of arrays and numbers, and the sum of the samples."""
-    weights = [float(answer.metrics["num-examples"]) for answer in answers]  # type: ignore[arg-type]
-    numbers = [{k: np.float64(v) for k, v in a.metrics.items() if not isinstance(v, list)} for a in answers]
-    shared = [{k: v for k, v in n.items() if all(k in m for m in numbers)} for n in numbers]
-    mean = weighted_mean(shared, weights)  # type: ignore[arg-type]
-    metrics: Metrics = {name: float(value) for name, value in mean.items()}
-    metrics["num-examples"] = int(sum(weights))
-    content = RecordDict(
-        {
-            ARRAYS: array_record(weighted_mean([answer.arrays for answer in answers], weights)),
-            METRICS: MetricRecord(metrics),
-        }
-    )
-    return Message(content, answers[0].message.metadata.src_node_id, "train")
 
 
 class _Nodes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,10 @@ from fedunlearn.config import FederationSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError
 from fedunlearn.tasks.base import LogitsTask, Task
+from fedunlearn.tasks.channels_last import weights_channels_last
 from fedunlearn.tasks.randomness import isolated_seed
 from fedunlearn.tasks.selected_parameters import SelectedParameters
+from fedunlearn.tasks.shortened import ShortenedModel
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -104,11 +107,15 @@ def train_locally(
         raise DataError("there is nothing to train on: no sample is left outside what is held out.")
     loss = loss or task.loss
     with (
-        _modes_kept(model),
+        modes_kept(model),
         isolated_seed(_next_number(generator)),
         SelectedParameters(model, portion, settings.proximal_mu, anchor) as selected,
+        weights_channels_last(model) if selected.some_are_frozen else nullcontext(),
     ):
         pairs_needed = _start_training(model, portion, len(samples))
+        shortened = None
+        if selected.some_are_frozen:
+            shortened = ShortenedModel(model, selected, loss, settings.local_epochs, len(samples))
         optimizer = torch.optim.SGD(
             selected.leaves,
             lr=settings.learning_rate,
@@ -117,9 +124,13 @@ def train_locally(
         )
         total, batches = torch.zeros((), dtype=torch.float64), 0
         for _ in range(settings.local_epochs):
-            for batch in _shuffled_batches(len(samples), settings.batch_size, generator, pairs_needed):
+            for batch in shuffled_batches(len(samples), settings.batch_size, generator, pairs_needed):
+                labels, make_inputs = samples.labels[batch], partial(_inputs, task, samples, batch)
+                called, inputs = (
+                    shortened.for_batch(make_inputs, labels, batch) if shortened else (model, make_inputs())
+                )
                 selected.zero_gradients()
-                losses = loss(model, task.inputs(samples.inputs[batch]), samples.labels[batch])
+                losses = loss(called, inputs, labels)
                 losses.mean().backward()
                 selected.collect_gradients()
                 optimizer.step()
@@ -137,7 +148,7 @@ def evaluate(task: Task, model: nn.Module, samples: Samples, batch_size: int = 6
     No samples give empty tensors. Small batches stay in the processor's cache: larger ones are slower.
     """
     losses, logits = [], []
-    with _modes_kept(model):
+    with modes_kept(model):
         model.eval()
         # One batch at least, so that the shape of the logits shows the number of classes for no samples too.
         for start in range(0, max(1, len(samples)), batch_size):
@@ -153,6 +164,10 @@ def evaluate(task: Task, model: nn.Module, samples: Samples, batch_size: int = 6
     return Evaluation(torch.cat(losses), joined.argmax(dim=1), joined)
 
 
+def _inputs(task: Task, samples: Samples, batch: Tensor) -> Tensor:
+    return task.inputs(samples.inputs[batch])
+
+
 def _next_number(generator: torch.Generator) -> int:
     """What `generator` would draw next, without drawing it: the seed of dropout and the like."""
     ahead = torch.Generator()
@@ -160,7 +175,8 @@ def _next_number(generator: torch.Generator) -> int:
     return int(torch.randint(2**62, (), generator=ahead))
 
 
-def _shuffled_batches(count: int, batch_size: int, generator: torch.Generator, pairs_needed: bool) -> Iterator[Tensor]:
+def shuffled_batches(count: int, batch_size: int, generator: torch.Generator, pairs_needed: bool) -> Iterator[Tensor]:
+    """Positions of one epoch's batches, shuffled; with `pairs_needed` none of a single sample where there are more."""
     batches = list(torch.randperm(count, generator=generator).split(batch_size))
     if pairs_needed and len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
@@ -168,7 +184,7 @@ def _shuffled_batches(count: int, batch_size: int, generator: torch.Generator, p
 
 
 @contextmanager
-def _modes_kept(model: nn.Module) -> Iterator[None]:
+def modes_kept(model: nn.Module) -> Iterator[None]:
     """Whatever happens inside, each module is in training or evaluation mode afterwards as before."""
     modes = {module: module.training for module in model.modules()}
     try:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from fedunlearn.audit.subject import Subject, no_samples
+from fedunlearn.channels.layout import channel_layout
 from fedunlearn.data.dataset import Dataset, Samples
 from fedunlearn.tasks import Task, get_task
 from fedunlearn.tasks.training import TrainingSettings, train_locally
@@ -43,3 +48,62 @@ def learned(task: Task, dataset: Dataset, train: Samples) -> nn.Module:
     settings = TrainingSettings(local_epochs=6, learning_rate=0.05)
     train_locally(task, model, train, settings, torch.Generator().manual_seed(0))
     return model
+
+
+State = Mapping[str, torch.Tensor]
+Briefly = Callable[[int], State]
+
+
+@pytest.fixture(scope="session")
+def briefly(task: Task, dataset: Dataset) -> Briefly:
+    """`briefly(seed)`: the state of a model that saw other samples than `train`, once."""
+    settings, others = TrainingSettings(local_epochs=1, learning_rate=0.05), dataset.train.take(np.arange(600, 800))
+    known: dict[int, State] = {}
+
+    def state(seed: int) -> State:
+        if seed not in known:
+            model = task.build(None, seed, dataset)
+            train_locally(task, model, others, settings, torch.Generator().manual_seed(seed))
+            known[seed] = dict(model.state_dict())
+        return known[seed]
+
+    return state
+
+
+@pytest.fixture(scope="session")
+def target(task: Task, dataset: Dataset, train: Samples, learned: nn.Module, briefly: Briefly) -> Subject:
+    """A target that holds 200 of the samples that the audited model learned, and 100 that no model saw."""
+    forget = train.take(np.arange(200))
+    return Subject(
+        role="target",
+        task=task,
+        blank=task.build(None, 0, dataset),
+        classes=10,
+        layout=channel_layout(learned, task.inputs(dataset.test.inputs[:2])),
+        training=TrainingSettings(local_epochs=1, learning_rate=0.05),
+        model={name: value.clone() for name, value in learned.state_dict().items()},
+        forget=forget,
+        retained=train.take(np.arange(200, 600)),
+        held_out=dataset.train.take(np.arange(800, 900)),
+        parts=np.full(200, "ordinary"),
+        true_labels=forget.labels,
+        references=tuple(briefly(seed) for seed in range(8)),
+        before={name: value.clone() for name, value in learned.state_dict().items()},
+        retrained=briefly(100),
+        updates=tuple(briefly(seed) for seed in range(200, 204)),
+    )
+
+
+@pytest.fixture(scope="session")
+def server(target: Subject, dataset: Dataset) -> Subject:
+    """The server's side of the same audit."""
+    nothing = no_samples(dataset.test)
+    return replace(
+        target,
+        role="server",
+        forget=nothing,
+        retained=nothing,
+        held_out=dataset.test,
+        parts=target.parts[:0],
+        true_labels=target.true_labels[:0],
+    )

@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 
 from fedunlearn.audit.loss_histogram import BINS
 from fedunlearn.clients import app as app_module
-from fedunlearn.clients import handlers
+from fedunlearn.clients import handlers, measuring
 from fedunlearn.clients.guard import check, guarded
 from fedunlearn.clients.site import Site
 from fedunlearn.engines.local import FIRST_NODE_ID, LocalGrid
@@ -19,7 +19,7 @@ from fedunlearn.tasks.training import evaluate
 
 LAYER, PARAMETER = "convolution1", "convolution1.weight"
 ACTIONS = sorted(
-    {"train", "query.requests", "query.acknowledge", "evaluate.audit"}
+    {"train", "query.requests", "query.acknowledge", "evaluate.audit", "evaluate.measure"}
     | {f"{kind}.{action}" for kind, action in app_module._phase_messages()}
 )
 SECRET_IDS = [90210, 90217, 90219]
@@ -179,6 +179,7 @@ def test_nothing_is_smuggled_through_any_action(
 
     for handler in ("train", "announce", "acknowledge", "run_phase", "audit"):
         monkeypatch.setattr(handlers, handler, lie)
+    monkeypatch.setattr(measuring, "measure", lie)
     grid = LocalGrid(app_module.client_app(), 3, run_config)
     content = phase_content()
     for action in ACTIONS:

@@ -7,6 +7,7 @@ import pytest
 from flwr.app import Array, Message, RecordDict
 
 from fedunlearn.clients.guard_arrays import Judge, channel_indices, like_incoming, no_array, score_per_channel
+from fedunlearn.flower_arrays import LiveArray
 from fedunlearn.strategies.content import ARRAYS, array_record
 
 
@@ -41,3 +42,21 @@ def test_what_belongs_there_passes_and_nothing_is_carried_along(name: str) -> No
         assert judge(key, Array(**{**fields, **change})), change  # type: ignore[arg-type]
     assert judge("another name", sound)
     assert no_array(key, sound)
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_an_array_whose_bytes_are_yet_to_be_made_is_judged_by_its_numbers(name: str) -> None:
+    make, key, array = JUDGES[name]
+    judge = make()
+    assert judge(key, LiveArray(array)) is None
+    assert judge(key, LiveArray(array.astype(np.float64)))
+    assert judge(key, LiveArray(array[None]))
+    for field, value in {"dtype": "float16", "shape": (7,), "stype": "a text", "_live": np.zeros(1000)}.items():
+        lying = LiveArray(array)
+        lying.__dict__[field] = value
+        assert judge(key, lying), field
+
+    class Smuggler(LiveArray):
+        data = b"anything"  # type: ignore[assignment]
+
+    assert judge(key, Smuggler(array))

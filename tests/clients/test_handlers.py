@@ -27,7 +27,7 @@ def test_an_announcement_holds_scope_count_and_commitment_but_no_sample(site_of:
     assert said["samples"] == len(site.holding)
     assert said["retained"] == len(site.training_samples())
     # Nothing else is in the reply; the commitment is salted.
-    assert len(said) == 10 and request.salt not in str(dict(said))
+    assert len(said) == 11 and request.salt not in str(dict(said))
 
 
 def test_an_acknowledgement_changes_only_what_was_filed_here(site_of: SiteOf, ask: Ask) -> None:

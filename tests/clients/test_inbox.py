@@ -110,7 +110,7 @@ def test_announcement_is_signed_and_shows_no_sample(tmp_path: Path) -> None:
     (announcement,) = inbox.announcements()
     announcement.verify(announcement.public_key)
     assert set(asdict(announcement)) == {
-        "id", "client", "scope", "classes", "count", "commitment", "public_key", "signature",
+        "id", "client", "scope", "classes", "count", "commitment", "public_key", "signature", "holders",
     }  # fmt: skip
     assert (announcement.client, announcement.count) == (5, 3)
     sent = json.dumps(asdict(announcement))

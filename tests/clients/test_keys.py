@@ -36,6 +36,14 @@ def foreign_key() -> bytes:
 @pytest.mark.parametrize("content", [b"", b"not a key", foreign_key()])
 def test_damaged_key_is_never_replaced(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "key.pem").write_bytes(content)
+    (tmp_path / "key.pem").chmod(0o600)
     with pytest.raises(RunFolderError, match="is not an Ed25519 private key"):
         ClientKey.of(tmp_path)
     assert (tmp_path / "key.pem").read_bytes() == content
+
+
+def test_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    ClientKey.of(tmp_path)
+    (tmp_path / "key.pem").chmod(0o640)
+    with pytest.raises(RunFolderError, match="may be read by others"):
+        ClientKey.of(tmp_path)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import importlib
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
 
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
+
+from fedunlearn.engines.worker_pool import WorkerPool
 
 Behaviour = Callable[[int, Message, Context], None]
 
@@ -54,6 +61,27 @@ def _averaged(grid: Grid, rounds: int = 3) -> str:
 def build_app() -> Callable[..., ClientApp]:
     """Makes a ClientApp whose train function first calls behaviour(client, message, context)."""
     return _build_app
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[WorkerPool]:
+    """Worker processes for the tests of one module: starting them takes a second."""
+    with WorkerPool() as pool:
+        yield pool
+
+
+@pytest.fixture
+def client_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports a module of this source text in a way that worker processes can as well."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def imported(source: str) -> ModuleType:
+        # A name of its own: workers keep the modules of earlier tests.
+        name = f"clients_{secrets.token_hex(4)}"
+        (tmp_path / f"{name}.py").write_text(dedent(source), encoding="utf-8")
+        return importlib.import_module(name)
+
+    return imported
 
 
 @pytest.fixture

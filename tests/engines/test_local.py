@@ -67,7 +67,7 @@ def test_a_robust_flower_strategy_runs_on_it_although_a_client_fails(build_app):
 def test_replies_come_in_the_order_of_the_messages_and_name_them(build_app):
     with LocalGrid(build_app(), clients=3) as grid:
         messages = list(reversed(to_all(grid))) + to_all(grid)[:1]
-        replies = grid.send_and_receive(messages)
+        replies = list(grid.send_and_receive(messages))
     assert [reply.metadata.reply_to_message_id for reply in replies] == [m.metadata.message_id for m in messages]
     assert [reply.content["metrics"]["client"] for reply in replies] == [2, 1, 0, 0]
     assert [reply.metadata.src_node_id for reply in replies] == [m.metadata.dst_node_id for m in messages]
@@ -158,7 +158,7 @@ def test_a_client_cannot_change_what_server_or_other_clients_hold():
     with LocalGrid(app, clients=3) as grid:
         for _ in range(2):
             messages = [Message(shared, node, "train") for node in grid.get_node_ids()]
-            replies = grid.send_and_receive(messages)
+            replies = list(grid.send_and_receive(messages))
             assert reasons(replies) == [None] * 3
             assert [reply.content["kept"]["list"] for reply in replies] == [[1]] * 3
             for reply in replies:
@@ -222,7 +222,7 @@ def test_ctrl_c_stops_the_run(build_app):
         raise KeyboardInterrupt
 
     with LocalGrid(build_app(interrupted), clients=2) as grid, pytest.raises(KeyboardInterrupt):
-        grid.send_and_receive(to_all(grid))
+        list(grid.send_and_receive(to_all(grid)))
 
 
 def test_a_wrong_answer_is_named():

@@ -1,14 +1,18 @@
-"""A comparison as a small back-door experiment gives it, and ways of taking pieces out of it."""
+"""A comparison as a small back-door experiment gives it, and an audit of it, judged by the verdict itself."""
 
 from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fedunlearn.audit.canary_verdict import judge_canaries
+from fedunlearn.audit.measured import Measured
+from fedunlearn.audit.verdict_document import find
 from fedunlearn.reports.write import write_report
 
 CLASSES = [str(digit) for digit in range(10)]
@@ -157,3 +161,61 @@ def document() -> dict[str, Any]:
 def report(comparison: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     """The files of one written report, the page first; to be read only."""
     return write_report(comparison, tmp_path_factory.mktemp("report") / "new" / "folder")
+
+
+BEFORE, AFTER = "a" * 64, "b" * 64
+
+
+def around(centre: float, spread: float, models: int, seed: int = 0) -> tuple[float, ...]:
+    """Values of retrained models."""
+    draw = random.Random(seed)
+    return tuple(min(1.0, max(0.0, draw.gauss(centre, spread))) if centre < 1 else draw.gauss(centre, spread)
+                 for _ in range(models))  # fmt: skip
+
+
+def audit_document(
+    backdoor: float = 0.012,
+    loss: float = 0.16,
+    accuracy: float = 0.948,
+    models: int = 8,
+    canaries: float | None = None,
+    request: str = "client-0-1",
+    **more: Any,
+) -> dict[str, Any]:
+    """An audit of a back-door client: the unlearned model's values, judged against a band of so many."""
+    measured = [
+        Measured("backdoor_success", "removal", "logit", 0.884, backdoor, around(0.012, 0.003, models, 1), 900),
+        Measured("untriggered_loss", "removal", "log", 0.043, loss, around(0.16, 0.006, models, 2)),
+        Measured("test_accuracy", "utility", "logit", 0.945, accuracy, around(0.948, 0.003, models, 3), 1000),
+    ]
+    judged = None if canaries is None else judge_canaries(0.93, canaries, 120, 10)
+    found = find(measured, judged)
+    return {
+        "request": request,
+        "scope": "client",
+        "original": BEFORE,
+        "unlearned": AFTER,
+        **found.document(),
+        "left_out": {},
+        "clients": [0],
+        "classes": None,
+        "tier": "standard",
+        "created": "2026-01-02T03:04:05.678+00:00",
+        "method": {"method": "selective-channels", "rounds": 3},
+        "band": {"key": "k", "size": models, "seeds": [], "digests": [], "rounds": 15, "without": [request]},
+        "earlier": [],
+        "accuracy": {"before": 0.945, "unlearned": accuracy, "retrained": 0.948, "lost": 0.945 - accuracy},
+        "described": {
+            "membership_auc": {"original": 0.62, "unlearned": 0.53, "retrained": [0.51, 0.52], "refused": ""},
+            "lira_auc": {"original": None, "unlearned": None, "retrained": [None], "refused": "too few references."},
+        },
+        "seconds": {"band": 10.0, "measuring": 1.0},
+        "restored": None,
+        **more,
+    }
+
+
+@pytest.fixture
+def make_audit() -> Callable[..., dict[str, Any]]:
+    """Makes audit documents: see `audit_document`."""
+    return audit_document

@@ -55,3 +55,26 @@ def test_a_comparison_shows_cost_rounds_and_attribution(federation: Federation) 
     shown = document["attribution"]["hidden"]
     assert len(shown["forget"]) == len(shown["reference"]) == 64 and len(shown["selected"]) == 16
     assert document["void"] is None and document["after"] is None
+    # Ten local passes of three clients, less what client 0 forgot, over samples of the same price.
+    cost = {kind: model["cost"] for kind, model in models.items()}
+    assert cost["original"]["active_clients"] == cost["unlearned"]["active_clients"] == 3
+    assert 0 < cost["retrained"]["client_flops"] < cost["original"]["client_flops"]
+    flops = cost["original"]["client_flops"] / cost["original"]["samples_processed"]
+    assert cost["unlearned"]["client_flops"] == flops * cost["unlearned"]["samples_processed"]
+    # The model before, one for the round, and the mask and reference attribution beside it.
+    assert whole < cost["unlearned"]["stored_bytes"] < 4 * whole
+    assert cost["unlearned"]["server_flops"] < cost["retrained"]["server_flops"] / 2
+    assert document["peak_memory_bytes"] > 1e8
+
+
+def test_what_further_rounds_bring_back_is_told_beside_retraining(federation: Federation) -> None:
+    request = federation.request_deletion(client=0, classes=[1])
+    federation.unlearn(request, rounds=1, ratio=0.25)
+    after = federation.compare(request, rounds_after=1).document
+    shown, models, later = after["after"]["resurfacing"], after["models"], after["after"]["models"]
+    for kind in ("unlearned", "retrained"):
+        change = later[kind]["forget"]["all"]["accuracy"] - models[kind]["forget"]["all"]["accuracy"]
+        assert shown["all_accuracy"][kind] == pytest.approx(change)
+    told = shown["forgotten_classes_accuracy"]
+    assert told["excess"] == pytest.approx(told["unlearned"] - told["retrained"])
+    assert "canary_exposure" not in shown

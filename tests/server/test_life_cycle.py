@@ -10,7 +10,7 @@ from fedunlearn.announcement import Announcement
 from fedunlearn.clients.inbox import FiledRequest, Inbox
 from fedunlearn.clients.keys import ClientKey
 from fedunlearn.server.ledger import Ledger
-from fedunlearn.server.life_cycle import DeletionRequest, register_keys, take_in
+from fedunlearn.server.life_cycle import DeletionRequest, incomplete, register_keys, sort_out, take_in
 from fedunlearn.strategies.roster import Member, Roster
 
 
@@ -21,9 +21,11 @@ def ledger(tmp_path: Path) -> Ledger:
 
 @pytest.fixture
 def announce(tmp_path: Path) -> Callable[..., Announcement]:
-    def make(client: int, id: str, classes: tuple[int, ...] = (3,), scope: str = "classes") -> Announcement:
+    def make(
+        client: int, id: str, classes: tuple[int, ...] = (3,), scope: str = "classes", holders: int = 1
+    ) -> Announcement:
         inbox = Inbox(tmp_path / str(client))
-        request = FiledRequest.make(client, scope, [1, 2, 3 + client], classes, id)
+        request = FiledRequest.make(client, scope, [1, 2, 3 + client], classes, id, holders)
         inbox.file(request)
         return inbox.announcement(inbox.get(id))
 
@@ -66,12 +68,79 @@ def test_parts_of_one_request_are_one_request(tmp_path: Path, ledger: Ledger, an
         lambda one: replace(one, commitment="0" * 64),
         lambda one: replace(one, signature=one.signature[:-4] + "AA=="),
         lambda one: replace(one, signature=""),
-        lambda one: replace(one, client=1),
     ],
 )
 def test_a_forged_request_is_refused(tmp_path: Path, ledger: Ledger, announce, forge) -> None:
     [row] = take_in(ledger, roster(tmp_path, forge(announce(0, "client-0-1"))), 0)
     assert row.state == "refused" and "not signed with the key" in row.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"client": 1}, "its id is one of client 0"),
+        ({"id": "client-2-1"}, "its id is one of client 2"),
+        ({"id": "../client-0-1"}, "is not a request id"),
+        ({"id": "x" * 65}, "is not a request id"),
+        ({"scope": "everything"}, "is not a scope"),
+        ({"scope": "client"}, "its scope is 'client' and its classes are (3,)"),
+        ({"classes": None}, "its classes are None"),
+        ({"classes": (4, 3)}, "are not sorted and distinct"),
+        ({"classes": (3, 3)}, "are not sorted and distinct"),
+        ({"classes": (-1,)}, "are not sorted and distinct"),
+        ({"count": 0}, "it is for 0 samples"),
+        ({"count": -5}, "it is for -5 samples"),
+        ({"holders": 0}, "of 0 clients"),
+        ({"commitment": "samples 1, 2 and 3"}, "its commitment is no SHA-256"),
+    ],
+)
+def test_a_malformed_announcement_is_ignored_and_written_down_once(
+    tmp_path: Path, ledger: Ledger, announce, change: dict, why: str
+) -> None:
+    sound, malformed = announce(2, "client-2-7"), replace(announce(0, "client-0-1"), **change)
+    for _ in range(2):
+        assert [row.id for row in take_in(ledger, roster(tmp_path, malformed, sound), 0)] == ["client-2-7"]
+    [event] = ledger.events("announcement-ignored")
+    assert why in event.detail["why"] and event.detail["client"] == malformed.client
+
+
+def test_one_id_in_several_versions_is_nobodys_request(tmp_path: Path, ledger: Ledger, announce) -> None:
+    one = announce(0, "client-0-1")
+    twice = [one, one, replace(one, count=4)]
+    assert take_in(ledger, roster(tmp_path, *twice), 0) == []
+    assert len(take_in(ledger, roster(tmp_path, one, one), 0)) == 1  # said twice is said once
+
+
+def test_a_foreign_client_does_not_take_an_id(tmp_path: Path, ledger: Ledger, announce) -> None:
+    mine, foreign = announce(0, "abcdef012345"), announce(1, "abcdef012345")
+    sound, ignored = sort_out([mine, foreign])
+    assert sound == [] and len(ignored) == 2 and "from several clients" in ignored[0][1]
+    [row] = take_in(ledger, roster(tmp_path, mine), 0)
+    assert take_in(ledger, roster(tmp_path, foreign), 0) == [row] and row.targets == (0,)
+
+
+def test_a_class_is_forgotten_everywhere_or_not_yet(tmp_path: Path, ledger: Ledger, announce) -> None:
+    parts = [announce(c, "class-3", (3,), "class-everywhere", holders=2) for c in (0, 2)]
+    assert incomplete(parts[:1]) == {"class-3": (1, 2)} and incomplete(parts) == {}
+    assert take_in(ledger, roster(tmp_path, parts[0]), 0) == []
+    [row] = take_in(ledger, roster(tmp_path, *parts), 0)
+    assert (row.targets, row.state) == ((0, 2), "pending")
+    # One of them has heard of it already, and announces it no more.
+    assert take_in(ledger, roster(tmp_path, parts[1]), 0) == [row]
+
+
+def test_what_was_signed_can_be_checked_later(tmp_path: Path, ledger: Ledger, announce) -> None:
+    one = announce(0, "client-0-1")
+    take_in(ledger, roster(tmp_path, one), 0)
+    [part] = ledger.events("request-arrived")[0].detail["parts"]
+    assert part == {
+        "client": 0,
+        "classes": [3],
+        "count": 3,
+        "commitment": one.commitment,
+        "signature": one.signature,
+        "holders": 1,
+    }
 
 
 def test_another_key_than_the_registered_one_is_refused(tmp_path: Path, ledger: Ledger, announce) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+from flwr.app import Message
 
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.clients.app import client_app
@@ -23,6 +22,9 @@ from fedunlearn.strategies.method import Method, ModelState, State, methods
 from fedunlearn.strategies.roster import Roster, call_roll
 from fedunlearn.strategies.serving import Job, PhaseReport, serve
 from fedunlearn.strategies.unlearning import UnlearningStrategy
+
+STAYING = (0, 2, 3, 4)
+"""Clients of `place` that keep samples, whatever is served."""
 
 
 @dataclass
@@ -51,6 +53,9 @@ class Place:
     model: ModelState
     jobs: dict[str, Job]
     sites: dict[int, Site]
+    staying: tuple[int, ...]
+    heard: list[Message]
+    """Every reply since the last time that this was cleared."""
 
     def state(self, scope: str, settings: UnlearnSettings, mask: ChannelMask | None = None) -> State:
         return replace(self.strategy.state_for(self.jobs[scope], self.model, settings), mask=mask)
@@ -65,13 +70,17 @@ class Place:
 
 
 @pytest.fixture(scope="session")
-def place(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = shutil.copytree(trained_run, tmp_path_factory.mktemp("place") / "run")
-    federation = Federation.open(folder)
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Five clients, of whom client 1 leaves with everything."""
+    folder = tmp_path_factory.mktemp("place") / "run"
+    federation = Federation.simulate(
+        "digits", clients=5, partition="iid", rounds=2, local_epochs=3, learning_rate=0.1, out=folder
+    )
+    federation.train()
     session = federation._session()
     run_config = {**run_config_of(federation.settings), "out": str(folder)}
     sites = {}
-    for client in range(3):
+    for client in range(5):
         from flwr.app import Context, RecordDict
 
         sites[client] = site_from_context(Context(1, 1, {"partition-id": client}, RecordDict(), dict(run_config)))
@@ -82,16 +91,17 @@ def place(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "classes": [file_request(first.folder, first.holding, classes=[1])],
         "client": [file_request(sites[1].folder, sites[1].holding)],
         "class-everywhere": [
-            file_request(sites[c].folder, sites[c].holding, classes=[2], everywhere="class-2") for c in (0, 2)
+            file_request(sites[c].folder, sites[c].holding, classes=[2], everywhere="class-2") for c in STAYING
         ],
     }
     jobs = {
         scope: Job((requests[0].id,), tuple(one.client for one in requests), frozenset({scope}))  # type: ignore[arg-type]
         for scope, requests in filed.items()
     }
-    with LocalGrid(client_app, 3, run_config, timeout=60.0) as grid:
+    heard: list[Message] = []
+    with LocalGrid(client_app, 5, run_config, timeout=60.0, on_reply=heard.append) as grid:
         roster = call_roll(grid, 60.0)
         branch = session.ledger.branch(MAIN)
         assert branch is not None
         model = session.models.load(branch.head)
-        yield Place(session, grid, roster, wrapped_strategy(session), model, jobs, sites)
+        yield Place(session, grid, roster, wrapped_strategy(session), model, jobs, sites, STAYING, heard)

@@ -9,8 +9,9 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedunlearn.engines.local import FIRST_NODE_ID, LocalGrid
+from fedunlearn.errors import ClientError
 from fedunlearn.strategies.content import ARRAYS, BASE, CONFIG, FLAGS, METRICS, array_record
-from fedunlearn.strategies.exchange import Outcome, exchange
+from fedunlearn.strategies.exchange import Answer, Outcome, exchange
 from fedunlearn.strategies.roster import Member, Roster
 
 Behave = Callable[[int, Message], RecordDict]
@@ -29,7 +30,9 @@ def answer(value: float = 1.0, loss: float = 0.5, needs_base: bool = False) -> R
 UP = 6 * 4 + 16
 
 
-def send(behave: Behave, timeout: float = 10.0, base: object = None, clients: int = 4) -> Outcome:
+def send(
+    behave: Behave, timeout: float = 10.0, base: object = None, clients: int = 4, **options: Callable[[Answer], None]
+) -> Outcome:
     app = ClientApp()
 
     @app.train("go")
@@ -37,13 +40,17 @@ def send(behave: Behave, timeout: float = 10.0, base: object = None, clients: in
         return Message(behave(int(context.node_config["partition-id"]), message), reply_to=message)
 
     with LocalGrid(app, clients) as grid:
-        return exchange(grid, ROSTER, "train.go", dict.fromkeys((2, 0, 1), SENT), timeout, base)  # type: ignore[arg-type]
+        contents = dict.fromkeys((2, 0, 1), SENT)
+        return exchange(grid, ROSTER, "train.go", contents, timeout, base, **options)  # type: ignore[arg-type]
 
 
 def test_answers_come_in_the_order_of_clients_and_every_byte_is_counted() -> None:
-    outcome = send(lambda client, message: answer(client))
-    assert [one.client for one in outcome.answers] == [0, 1, 2]
-    assert outcome.answers[2].arrays["w"].tolist() == [2.0] * 6
+    taken: list[Answer] = []
+    outcome = send(lambda client, message: answer(client), take=taken.append)
+    assert [one.client for one in outcome.answers] == [one.client for one in taken] == [0, 1, 2]
+    assert taken[2].arrays["w"].tolist() == [2.0] * 6
+    assert all(one.message is None and not one.arrays for one in outcome.answers)
+    assert outcome.answers[2].metrics == {"num-examples": 5, "loss": 0.5}
     assert outcome.dropped == ()
     # Flags are a word between us, and weigh nothing.
     assert outcome.bytes == {c: {"down": DOWN, "up": UP, "base": 0} for c in (0, 1, 2)}
@@ -76,6 +83,29 @@ def test_the_base_is_sent_again_to_whoever_lacks_it_and_counted_apart() -> None:
     assert [one.client for one in outcome.answers] == [0, 1, 2]
     assert outcome.bytes[2] == {"down": DOWN, "up": UP, "base": 400}
     assert outcome.bytes[0] == {"down": DOWN, "up": UP, "base": 0}
+
+
+def test_who_lacks_the_base_is_heard_in_its_turn_all_the_same() -> None:
+    """Else the sum, and with it the digest, would depend on who happened to keep a base."""
+    taken: list[int] = []
+
+    def behave(client: int, message: Message) -> RecordDict:
+        return answer(needs_base=client == 0 and BASE not in message.content.array_records)
+
+    base = array_record({"b": np.zeros(100, np.float32)})
+    outcome = send(behave, base=base, take=lambda one: taken.append(one.client))
+    assert taken == [one.client for one in outcome.answers] == [0, 1, 2]
+
+
+def test_who_takes_the_answers_may_refuse_one() -> None:
+    def take(one: Answer) -> None:
+        if one.client == 1:
+            raise ClientError("client 1 is not wanted.")
+
+    outcome = send(lambda client, message: answer(), take=take)
+    assert [one.client for one in outcome.answers] == [0, 2]
+    assert outcome.dropped == ((1, "client 1 is not wanted."),)
+    assert outcome.bytes[1] == {"down": DOWN, "up": UP, "base": 0}
 
 
 @pytest.mark.parametrize("base", [None, array_record({"b": np.zeros(1, np.float32)})])

@@ -9,6 +9,7 @@ from flwr.serverapp import strategy as flower
 from fedunlearn.errors import SettingsError, UnknownName
 from fedunlearn.strategies.inner import (
     STRATEGIES,
+    forget_optimizer_state,
     make_strategy,
     optimizer_state,
     restore_optimizer_state,
@@ -70,3 +71,13 @@ def test_the_state_of_an_optimiser_survives(name: str) -> None:
     assert list(again) == list(kept) and len(kept) in (4, 12)
     for key, array in kept.items():
         np.testing.assert_array_equal(again[key], array)
+
+
+@pytest.mark.parametrize("name", ["fedavgm:server_momentum=0.9", "fedadam", "fedyogi", "fedadagrad", "fedavg"])
+def test_an_optimiser_can_forget(name: str) -> None:
+    strategy = make_strategy(name)
+    for attribute in ("momentum_vector", "m_t", "v_t", "current_arrays"):
+        if hasattr(strategy, attribute):
+            setattr(strategy, attribute, {"a": np.ones(3)} if attribute != "momentum_vector" else [np.ones(3)])
+    forget_optimizer_state(strategy)
+    assert vars(strategy) == vars(make_strategy(name)) and optimizer_state(strategy) == {}

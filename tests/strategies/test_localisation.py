@@ -1,15 +1,26 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedunlearn.channels.layout import Layout
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import SettingsError
-from fedunlearn.strategies.localisation import check_localisation, class_counts, owned_share, unite
+from fedunlearn.strategies.localisation import (
+    MOST,
+    TooFewReferences,
+    check_localisation,
+    class_counts,
+    owned_share,
+    read_off,
+    unite,
+)
 from fedunlearn.strategies.method import ClientReply
 
 counts = st.lists(st.integers(0, 500), min_size=3, max_size=3)
@@ -31,6 +42,38 @@ def test_owned_share_is_a_share_and_falls_with_what_others_hold(forgotten: list[
     assert owned_share(own, others + 10) <= share + 1e-6
 
 
+def sizes_of(place, **evidence) -> list[int]:
+    """Channels a layer that are read off; half of each layer's channels cover the excess, all of equal weight."""
+    layout = place.session.architecture.layout
+    reference = {g.layer: torch.ones(g.channels) for g in layout.groups}
+    own = {layer: scores.clone() for layer, scores in reference.items()}
+    for scores in own.values():
+        scores[: len(scores) // 2] = 1.5
+    defaults = {"owned": 0.5, "spread": 1.0, "masses": (1e6, 1e6)}
+    mask = read_off(own, reference, layout, **{**defaults, **evidence})
+    return [len(mask.selected[g.layer]) for g in layout.groups] if mask.count() else []
+
+
+def test_the_ratio_is_read_off(place) -> None:
+    channels = [g.channels for g in place.session.architecture.layout.groups]
+    covering = sizes_of(place, spread=0.0)
+    assert all(0.9 * n / 2 <= size <= n / 2 for size, n in zip(covering, channels, strict=True))
+    assert sizes_of(place) == covering
+    assert sizes_of(place, masses=(0.0, 0.0)) == [math.ceil(MOST * n) for n in channels]
+    assert sizes_of(place, owned=1.0) == [*covering[:-1], math.ceil(MOST * channels[-1])]
+    assert sizes_of(place, owned=0.01) == []
+
+
+def test_what_is_concentrated_counts_for_more_than_whose_the_samples_are(place) -> None:
+    assert sizes_of(place, spread=0.0, owned=0.01) == sizes_of(place, spread=0.0, masses=(0.0, 0.0))
+
+
+def test_most_of_the_last_layer_goes_with_a_class_that_nobody_keeps(place) -> None:
+    state, _ = place.serve("class-everywhere", UnlearnSettings(rounds=1))
+    last = state.layout.groups[-1]
+    assert state.mask is not None and len(state.mask.selected[last.layer]) == math.ceil(MOST * last.channels)
+
+
 def test_masks_are_united_and_cut_back_to_their_mean_ratio(place) -> None:
     layout = place.session.architecture.layout
     layer, channels = layout.groups[0].layer, layout.groups[0].channels
@@ -42,6 +85,18 @@ def test_masks_are_united_and_cut_back_to_their_mean_ratio(place) -> None:
     united = unite(replies, layout)
     # Mean size (4 x 10 + 2 x 30) / 40 = 2.5, so three channels; the two with two votes are among them.
     assert united.selected[layer].tolist()[:2] == [0, 1] and united.count() == 3 <= channels
+
+
+def test_a_mask_that_is_larger_than_was_asked_for_is_cut_back(place) -> None:
+    layout = place.session.architecture.layout
+    reply = ClientReply(0, "target", ChannelMask.full(layout).to_arrays(), {"num-examples": 5})
+    assert unite([reply], layout, 0.25) == top_quarter(layout)
+    assert unite([reply], layout, {"hidden": 0.5}).count() == 32
+    assert unite([reply], layout) == ChannelMask.full(layout)
+
+
+def top_quarter(layout: Layout) -> ChannelMask:
+    return ChannelMask({group.layer: torch.arange(-(-group.channels // 4)) for group in layout.groups})
 
 
 @pytest.mark.parametrize("ranking", ["random", "least", "forget-only", "ratio"])
@@ -65,7 +120,7 @@ def test_the_reference_holds_a_score_a_channel_and_the_classes_that_are_left(pla
     state, _ = place.serve("client", UnlearnSettings(rounds=1, ratio=0.5))
     for group in state.layout.groups:
         assert state.arrays[f"reference:{group.layer}"].shape == (group.channels,)
-    left = sum(class_counts(place.sites[c].training_samples(), place.sites[c].classes) for c in (0, 2))
+    left = sum(class_counts(place.sites[c].training_samples(), place.sites[c].classes) for c in place.staying)
     assert state.arrays["classes"].tolist() == left.tolist()
 
 
@@ -77,8 +132,13 @@ def test_unknown_names_are_refused() -> None:
 
 
 def test_a_client_with_few_samples_keeps_their_mean_to_itself(place, monkeypatch: pytest.MonkeyPatch) -> None:
-    most = max(len(place.sites[c].training_samples()) for c in (0, 2))
-    monkeypatch.setattr("fedunlearn.strategies.localisation.MINIMUM_SAMPLES", most)
+    # Client 0 has also filed requests for a class and for samples, and keeps the fewest.
+    kept = sorted(len(place.sites[c].training_samples()) for c in place.staying)
+    monkeypatch.setattr("fedunlearn.strategies.localisation.MINIMUM_SAMPLES", kept[0] + 1)
     _, witness = place.serve("client", UnlearnSettings(rounds=1, ratio=0.5))
     outcome = witness.reports[0].outcome
-    assert len(outcome.answers) == 1 and "withholds" in outcome.dropped[0][1]
+    assert [a.client for a in outcome.answers] == [2, 3, 4] and "withholds" in outcome.dropped[0][1]
+    # With one more that withholds, two would be left, and the mean of two shows each the other's.
+    monkeypatch.setattr("fedunlearn.strategies.localisation.MINIMUM_SAMPLES", kept[1] + 1)
+    with pytest.raises(TooFewReferences, match=r"needs 3 clients .* from \d: use a method that localises nothing"):
+        place.serve("client", UnlearnSettings(rounds=1, ratio=0.5))

@@ -164,7 +164,9 @@ def test_selected_rows_move_as_if_frozen_ones_were_put_back() -> None:
                         kept[rows] = parameter[rows]
                         parameter.copy_(kept)
     train_locally(TASK, model, data, HARD, shuffled(), portion)
-    assert_equal(state_of(expected), state_of(model))
+    for name, tensor in state_of(expected).items():
+        # Rows by themselves are summed in another order.
+        assert torch.allclose(state_of(model)[name], tensor, rtol=0, atol=2e-6), name
 
 
 def test_the_proximal_pull() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -13,6 +14,7 @@ from fedunlearn.reports.plots.cost import cost_bars
 from fedunlearn.reports.plots.forgetting import forgetting
 from fedunlearn.reports.plots.over_rounds import accuracy_over_rounds, distance_over_rounds
 from fedunlearn.reports.plots.style import png
+from fedunlearn.reports.plots.verdict_strips import verdict_strips
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,20 @@ def draw(document: Document) -> list[Picture]:
     """Every picture that the document has numbers for, in reading order."""
     drawn = ((name, title, caption, make(document)) for name, title, caption, make in _PICTURES)
     return [Picture(name, title, caption, png(figure)) for name, title, caption, figure in drawn if figure is not None]
+
+
+def draw_verdict(audit: Mapping[str, Any]) -> Picture | None:
+    """The strips of an audit; None where nothing was judged. Raises DataError when the document is damaged."""
+    figure = verdict_strips(audit)
+    if figure is None:
+        return None
+    return Picture(
+        "verdict",
+        "What the audit says",
+        "One strip for each thing that was fixed beforehand. The blue squares are models retrained without the data: "
+        "what forgetting looks like. One more of them would lie in the shaded part (99 times of 100); where the "
+        "orange diamond lies outside of it, the audit has failed. It passes where diamond and bar are within the "
+        "green brackets. The circle is the model before. Distances on a strip are those that the verdict compares, so "
+        "that numbers are not evenly spaced; ‹ and › mean that the shaded part goes on.",
+        png(figure),
+    )
