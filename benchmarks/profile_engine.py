@@ -69,7 +69,7 @@ CASES = (
     Case("pool of 2, new arrays back", 1_000, 100_000, 2, timeout=600.0, fresh=True),
     Case("pool of 2, new arrays back", 100, 10_000_000, 2, timeout=600.0, fresh=True),
 )
-PROFILED = (1, 6)
+PROFILED = (0, 6)
 """Cases of which it is told where the time goes."""
 
 

@@ -25,7 +25,7 @@ from torch.nn import functional
 from fedunlearn.channels.layout import Layout, channel_layout
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion, nbytes
-from fedunlearn.data.dataset import Samples
+from fedunlearn.data.dataset import Dataset, Samples
 from fedunlearn.data.sources import load_dataset
 from fedunlearn.tasks.classification import ClassificationTask
 from fedunlearn.tasks.training import TrainingSettings, train_locally
@@ -71,7 +71,7 @@ def random_portion(layout: Layout, ratio: float, leave_out: int = 0) -> Portion:
 
 
 def step_parts(model: nn.Module, samples: Samples, repetitions: int) -> dict[str, float]:
-    """Seconds of the parts of an ordinary training step over one batch."""
+    """Seconds of an ordinary training step over one batch, and of its forward pass alone."""
     inputs, labels = TASK.inputs(samples.inputs[:BATCH]), samples.labels[:BATCH]
     model.train()
 
@@ -79,33 +79,22 @@ def step_parts(model: nn.Module, samples: Samples, repetitions: int) -> dict[str
         with torch.no_grad():
             model(inputs)
 
-    def backward() -> None:
+    def step() -> None:
         functional.cross_entropy(model(inputs), labels).backward()
 
-    def backward_to_inputs() -> None:
-        # Every layer hands its gradient on, and none has one of its own.
-        images = inputs.clone().requires_grad_()
-        functional.cross_entropy(model(images), labels).backward()
-
-    found = least_of({"forward": forward, "all": backward}, repetitions)
+    found = least_of({"forward": forward, "step": step}, repetitions)
     for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    found |= least_of({"inputs": backward_to_inputs}, repetitions)
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
         parameter.grad = None
     return found
 
 
 def measure(network: str, data: str, first: int, arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Rows of the two tables: whole rounds, and the parts of a dense step."""
-    dataset = load_dataset("mnist5k", 0)
-    samples = (
-        dataset.train.take(range(arguments.samples))
-        if data == "mnist5k"
-        else images(arguments.samples, arguments.cifar)
-    )
-    model = ClassificationTask("benchmark", data).build(network, 0, _like(samples))
+    if data == "mnist5k":
+        samples = load_dataset("mnist5k", 0).train.take(range(arguments.samples))
+    else:
+        samples = images(arguments.samples, arguments.cifar)
+    model = TASK.build(network, 0, Dataset(samples, samples, tuple(str(number) for number in range(10))))
     layout = channel_layout(model, TASK.inputs(samples.inputs[:2]))
     portions: dict[str, Portion | None] = {"dense": None}
     portions |= {f"{ratio}": random_portion(layout, ratio) for ratio in RATIOS}
@@ -135,18 +124,8 @@ def measure(network: str, data: str, first: int, arguments: argparse.Namespace) 
             f"| {weight:,} | {weight / whole:.3f} |"
         )
     parts = step_parts(model, samples, 3 * arguments.repetitions)
-    inputs = parts["inputs"] - parts["forward"]
-    rest = parts["all"] - parts["inputs"]
-    shares = [parts["forward"] / parts["all"], inputs / parts["all"], rest / parts["all"]]
-    return rounds, [
-        f"| {network} | {1e3 * parts['all']:.1f} | " + " | ".join(f"{share:.2f}" for share in shares) + " |"
-    ]
-
-
-def _like(samples: Samples):  # type: ignore[no-untyped-def]
-    from fedunlearn.data.dataset import Dataset
-
-    return Dataset(samples, samples, tuple(str(number) for number in range(10)))
+    share = parts["forward"] / parts["step"]
+    return rounds, [f"| {network} | {1e3 * parts['step']:.1f} | {share:.2f} | {1 - share:.2f} |"]
 
 
 def main() -> None:
@@ -177,8 +156,8 @@ def main() -> None:
         "",
         "Where the time of an ordinary training step over one batch goes:",
         "",
-        "| network | step, ms | forward | gradients handed down | gradients of weights |",
-        "|---|---:|---:|---:|---:|",
+        "| network | step, ms | forward | backward |",
+        "|---|---:|---:|---:|",
         *parts,
     ]
     text = "\n".join(lines) + "\n"

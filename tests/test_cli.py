@@ -14,7 +14,7 @@ from fedunlearn import __version__
 from fedunlearn.cli import main
 from fedunlearn.config import FederationSettings
 
-COMMANDS = ("simulate", "request", "requests", "unlearn", "compare", "benchmark", "report", "list", "demo")
+COMMANDS = ("simulate", "request", "requests", "unlearn", "compare", "audit", "benchmark", "report", "list", "demo")
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *words: str) -> Any:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_what_is_no_head_is_refused(record: dict) -> None:
 
 def test_the_last_key_follows_from_the_first() -> None:
     keys = [PrivateKey.generate() for _ in range(4)]
-    changes = [rotation(old, new) for old, new in zip(keys, keys[1:], strict=False)]
+    changes = [rotation(old, new) for old, new in pairwise(keys)]
     for known in range(4):
         assert last_key(keys[known].public_key, RUN, changes) == keys[3].public_key
     assert last_key(keys[0].public_key, RUN, []) == keys[0].public_key

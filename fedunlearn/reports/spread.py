@@ -51,7 +51,7 @@ def shown_spread(spread: Spread | None, kind: str, seeds: int | None = None) -> 
         return "–"
     text = shown(spread.mean, kind)
     # What something costs is often the same for every seed; that needs no "± 0".
-    if spread.deviation is not None and (spread.deviation or kind not in ("count", "bytes", "seconds")):
+    if spread.deviation is not None and (spread.deviation or kind not in ("count", "bytes", "operations", "seconds")):
         text += f" ± {_deviation(spread, kind)}"
     if seeds is not None and spread.count < seeds:
         text += f" ({spread.count} of {seeds} seeds)"

@@ -24,7 +24,7 @@ from fedunlearn.channels.packing import Portion
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError
 from fedunlearn.tasks.base import Task
-from fedunlearn.tasks.cohort_choice import LARGEST, Choice, Choices, Size
+from fedunlearn.tasks.cohort_choice import BATCHES_FOR_TRIAL, LARGEST, Choice, Choices, Size
 from fedunlearn.tasks.device import THIS_PROCESSOR, Device, Upload
 from fedunlearn.tasks.selected_parameters import SelectedParameters
 from fedunlearn.tasks.side_by_side import SideBySide
@@ -161,7 +161,8 @@ class _Cohort:
         if self._size == "auto" and self._choice.alone == math.inf:
             self._measure_overhead()
         start = 0
-        trial = self._choice.next_trial(active, self._size, self._full_left[active - 1])
+        lasting = sum(left >= BATCHES_FOR_TRIAL for left in self._full_left)
+        trial = self._choice.next_trial(active, self._size, lasting)
         if trial is not None:
             self._try(slice(0, trial))
             start = trial

@@ -49,20 +49,26 @@ class Choice:
             return math.inf
         return min(seconds) if len(seconds) >= TRIALS else None
 
-    def next_trial(self, active: int, size: Size, batches: int) -> int | None:
+    def next_trial(self, active: int, size: Size, lasting: int) -> int | None:
         """The number of clients to try next; None when enough is known.
 
         Args:
             active: clients that have a full batch.
-            batches: full batches that each of them still has.
+            lasting: those of them that still have `BATCHES_FOR_TRIAL` of them, and more.
         """
-        largest = min(active, LARGEST if size == "auto" else size)
-        if self.refused is not None or largest < 2:
+        limit = LARGEST if size == "auto" else size
+        largest = min(lasting, limit)
+        if self.refused is not None:
+            return None
+        for clients in self.trials:
+            if self.together(clients) is None and clients <= min(active, limit):
+                return clients
+        if largest < 2:
             return None
         for clients in sorted({w for w in WIDTHS if w < largest and size == "auto"} | {largest}):
             seconds = self.together(clients)
             if seconds is None:
-                return clients if batches >= BATCHES_FOR_TRIAL or clients in self.trials else None
+                return clients
             # More clients save more of the overhead, until they no longer fit into the cache.
             if size == "auto" and seconds > HOPELESS * self.alone:
                 return None

@@ -8,7 +8,7 @@ groups, none of which moves a number in memory.
 Those are other kernels than a single client's, and may add up in another order. Each part of a layer (output, gradient
 of the input, gradient of the weight) is therefore computed for all clients at once only where that gives the very bits
 of the single clients, which is tried out once for each shape, and client by client elsewhere. The order of additions
-depends on shapes, not on values: what agrees on random numbers agrees on all.
+depends on shapes and on where in memory a tensor begins, not on values: what agrees on random numbers agrees on all.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class _Convolution(torch.autograd.Function):
         if at_once.output:
             return _grouped(input, weight, bias, how)
         return torch.stack(
-            [_single(input[:, k].contiguous(), weight[k], _of(bias, k), how) for k in range(len(weight))], dim=1
+            [_single(_own(input[:, k]), _own(weight[k]), _of(bias, k), how) for k in range(len(weight))], dim=1
         )
 
     @staticmethod
@@ -135,7 +135,7 @@ class _Convolution(torch.autograd.Function):
         mask = [want and not together for want, together in zip(wanted, at_once, strict=True)]
         if any(mask):
             parts = [
-                _gradients(gradient[:, k].contiguous(), input[:, k].contiguous(), weight[k], ctx.biased, ctx.how, mask)
+                _gradients(_own(gradient[:, k]), _own(input[:, k]), _own(weight[k]), ctx.biased, ctx.how, mask)
                 for k in range(len(weight))
             ]
             for index, axis in enumerate((1, 0, 0)):
@@ -155,7 +155,9 @@ class _Linear(torch.autograd.Function):
         ctx.at_once = at_once
         if at_once.output:
             return _batched(input, weight, bias)
-        return torch.stack([functional.linear(input[k], weight[k], _of(bias, k)) for k in range(len(weight))])
+        return torch.stack(
+            [functional.linear(_own(input[k]), _own(weight[k]), _of(bias, k)) for k in range(len(weight))]
+        )
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
@@ -219,7 +221,9 @@ def _batched(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _products(left: Tensor, right: Tensor, at_once: bool) -> Tensor:
     """The matrix product of each client, K x N x M."""
-    return torch.bmm(left, right) if at_once else torch.stack([a.mm(b) for a, b in zip(left, right, strict=True)])
+    if at_once:
+        return torch.bmm(left, right)
+    return torch.stack([_own(a).mm(_own(b)) for a, b in zip(left, right, strict=True)])
 
 
 @lru_cache(maxsize=4096)
@@ -231,12 +235,12 @@ def _exact_convolution(input_shape: Shape, weight_shape: Shape, biased: bool, ho
     of_input, of_weight, of_bias = _grouped_gradients(gradient, input, weight, biased, how, [True, True, biased])
     exact = [True, True, True]
     for k in range(len(weight)):
-        own, up = input[:, k].contiguous(), gradient[:, k].contiguous()
-        exact[0] = exact[0] and torch.equal(output[:, k], _single(own, weight[k], _of(bias, k), how))
-        alone = _gradients(up, own, weight[k], biased, how, [True, True, biased])
+        own, up, of_own = _own(input[:, k]), _own(gradient[:, k]), _own(weight[k])
+        exact[0] = exact[0] and torch.equal(output[:, k], _single(own, of_own, _of(bias, k), how))
+        alone = _gradients(up, own, of_own, biased, how, [True, True, biased])
         exact[1] = exact[1] and torch.equal(of_input[:, k], alone[0])
         # Of a first layer nobody wants the gradient of the input: another kernel may then find that of the weight.
-        for found in (alone, _gradients(up, own, weight[k], biased, how, [False, True, biased])):
+        for found in (alone, _gradients(up, own, of_own, biased, how, [False, True, biased])):
             exact[2] = exact[2] and torch.equal(of_weight[k], found[1])
             exact[2] = exact[2] and (not biased or torch.equal(of_bias[k], found[2]))
     return AtOnce(*exact)
@@ -247,7 +251,7 @@ def _exact_linear(input_shape: Shape, weight_shape: Shape, biased: bool) -> AtOn
     """Where batched products give the bits of single ones."""
     input, weight, bias = _random(input_shape, weight_shape, weight_shape[:2] if biased else None)
     (gradient,) = _random((*input_shape[:2], weight_shape[1]))
-    single = torch.stack([functional.linear(input[k], weight[k], _of(bias, k)) for k in range(len(weight))])
+    single = torch.stack([functional.linear(_own(input[k]), _own(weight[k]), _of(bias, k)) for k in range(len(weight))])
     transposed = gradient.transpose(1, 2)
     return AtOnce(
         torch.equal(_batched(input, weight, bias), single),
@@ -261,8 +265,13 @@ def _random(*shapes: Shape | None) -> list[Any]:
     return [None if shape is None else torch.randn(shape, generator=generator) for shape in shapes]
 
 
+def _own(part: Tensor) -> Tensor:
+    """A client's part in memory of its own, in the layout that it has: kernels look at where a tensor begins."""
+    return part.clone(memory_format=torch.preserve_format)
+
+
 def _of(tensor: Tensor | None, client: int) -> Tensor | None:
-    return None if tensor is None else tensor[client]
+    return None if tensor is None else _own(tensor[client])
 
 
 def _sizes(value: int | Shape, dimensions: int) -> Shape:

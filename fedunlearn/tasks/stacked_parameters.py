@@ -84,8 +84,12 @@ class StackedParameters:
 
     def values(self, clients: slice) -> dict[str, Tensor]:
         """The parameters of some clients, by name, as leaves of a graph of their own."""
-        trained = self.trained
-        return {n: t[clients].detach().requires_grad_(n in trained) for n, t in self._all.items()}
+        trained, values = self.trained, {}
+        for name, stack in self._all.items():
+            # A kernel may look at where a tensor begins: the first client's is where any tensor of torch's begins.
+            some = stack[clients].detach() if clients.start == 0 else stack[clients].detach().clone()
+            values[name] = some.requires_grad_(name in trained)
+        return values
 
     @torch.no_grad()
     def step(self, clients: slice, gradients: Mapping[str, Tensor | None]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
-from fedunlearn.audit.metric import Metric, Sizes, count, counts, histogram, metrics, number, sum_over
+from fedunlearn.audit.metric import Metric, Sizes, count, counts, histogram, metrics, number, sum_over, sums
 from fedunlearn.audit.places import Place, to_text
 from fedunlearn.clients.guard import check
 from fedunlearn.errors import ClientError
@@ -125,3 +125,49 @@ def test_lengths_follow_the_sizes() -> None:
     assert counts(lambda sizes: 3 * sizes.shadows).expected_length(Sizes(10, shadows=4)) == 12
     assert histogram(5).expected_length(Sizes(10)) == 5
     assert number().expected_length(Sizes(10)) is None
+
+
+SUMS = Metric(
+    "sums-metric",
+    "For these tests, 0 to 1.",
+    tier="quick",
+    roles=frozenset({"target"}),
+    sends={"samples": count(several=True), "total": counts(3, each=True), "features": sums(4, "samples")},
+)
+SOUND = {"samples": 20, "total": [20, 0, 0], "features": [0.5, -1.0, 0.0, 3.0]}
+
+
+def asked_for_sums(monkeypatch: pytest.MonkeyPatch) -> Message:
+    monkeypatch.setitem(metrics._items, SUMS.name, SUMS)
+    config = {"metrics": [SUMS.name], "models": ["a"], "places": to_text([Place(0)])}
+    return Message(RecordDict({CONFIG: ConfigRecord(config)}), 1000, "evaluate.measure")
+
+
+def of_sums(values: dict) -> RecordDict:
+    return RecordDict({METRICS: MetricRecord({f"0/sums-metric/target/{name}": v for name, v in values.items()})})
+
+
+def test_sums_over_enough_samples_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    check(asked_for_sums(monkeypatch), of_sums(SOUND), {}, 10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"features": [0.5, -1.0, 0.0]}, "a list of 4 sums"),
+        ({"features": [0.5, -1.0, 0.0, float("nan")]}, "a list of 4 sums"),
+        ({"features": [1, 2, 3, 4]}, "a list of 4 sums"),
+        ({"features": 3.0}, "a list of 4 sums"),
+        ({"total": [20, 1, 0]}, "counts of 0, or of 20 at least"),
+        ({"samples": 19}, "20 at least"),
+    ],
+)
+def test_sums_over_a_few_samples_do_not(monkeypatch: pytest.MonkeyPatch, changes: dict, expected: str) -> None:
+    with pytest.raises(ClientError, match=expected):
+        check(asked_for_sums(monkeypatch), of_sums({**SOUND, **changes}), {}, 10)
+
+
+def test_sums_without_their_number_of_samples_do_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = {name: value for name, value in SOUND.items() if name != "samples"}
+    with pytest.raises(ClientError, match="sums beside their number of samples"):
+        check(asked_for_sums(monkeypatch), of_sums(alone), {}, 10)

@@ -7,6 +7,7 @@ import pytest
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.clients.app import client_app
 from fedunlearn.config import run_config_of
+from fedunlearn.data.dataset import Samples
 from fedunlearn.engines.local import LocalGrid
 from fedunlearn.federation import Federation
 from fedunlearn.server.branches import job_for, served_digest
@@ -77,3 +78,19 @@ def test_figures_of_a_round(place) -> None:
     figures = examiner.on_round(model, job, None)
     assert {"test_accuracy", "forget_accuracy", "forget_loss", "triggered_loss", "canary_exposure"} <= set(figures)
     assert figures["triggered_loss"] is None and figures["forget_accuracy"] is not None
+
+
+def test_those_who_did_not_ask_count_on_what_they_hold_out(place) -> None:
+    federation, examiner, job, model = place
+    session = federation._session()
+    found = examiner.on_unseen(model, job)
+    session.blank.load_state_dict(model)
+    unseen = Samples.concat([(own := federation._holding(c)).samples.take(own.held_out) for c in (1, 2)])
+    answers = evaluate(session.task, session.blank, unseen).predictions
+    assert found.per_class_count == tuple(unseen.labels.bincount(minlength=10).tolist())
+    assert found.accuracy == pytest.approx(float((answers == unseen.labels).float().mean()))
+    forgotten, retained = examiner.class_counts(job)
+    own = federation._holding(0)
+    assert sum(forgotten) == forgotten[1] == len([p for p in own.select(classes=[1]) if p not in own.held_out])
+    kept = [len(federation._holding(c).training_positions()) for c in range(3)]
+    assert sum(retained) == sum(kept) - sum(forgotten)
