@@ -5,7 +5,8 @@
 A small federation (digits, 3 clients, a server optimiser with momentum, a class that leaves everywhere) is taken
 through the four commands once without a kill. Then each command is started again and again from the folder that it
 began with, killed at a moment drawn uniformly from the time that it took, looked at, and given once more. A process
-that was through before its moment came counts as no kill, and another moment is drawn.
+that was through before its moment came counts as no kill, and another moment is drawn. The same command goes on with
+an experiment that was interrupted, if the package's source is what it was.
 """
 
 from __future__ import annotations
@@ -201,11 +202,10 @@ def _lost_or_twice(found: Any, whole: Any) -> int:
     return len(wrong | {id for id in served if served.count(id) != 1})
 
 
-def run(kills: int, seed: int, folder: Path) -> dict[str, Any]:
-    """All kills, and how the uninterrupted run ended."""
+def run(kills: int, seed: int, folder: Path, done: list[dict[str, Any]], keep: Callable[[], None]) -> dict[str, float]:
+    """Add the kills that are lacking to `done`; return how long each command takes without one."""
     # Loaded in the parent, where every child finds it; nothing is computed here.
     get_task("digits").dataset(0)
-    draw = random.Random(seed)
     ends, seconds = {}, {}
     befores = {name: folder / f"before-{name}" for name in COMMANDS}
     run_folder = folder / "whole"
@@ -219,13 +219,13 @@ def run(kills: int, seed: int, folder: Path) -> dict[str, Any]:
     if wrong := checked(lambda: problems(run_folder)):
         raise SystemExit(f"the uninterrupted run does not hold: {wrong[0]}")
     names = list(COMMANDS)
-    done = []
-    for number in range(kills):
+    for number in range(len(done), kills):
         name = names[number % len(names)]
-        one = one_kill(name, befores[name], folder / "killed", seconds[name], ends[name], draw)
-        done.append(one)
-        print(json.dumps(one), flush=True)
-    return {"seconds": {name: round(value, 3) for name, value in seconds.items()}, "kills": done}
+        draw = random.Random(f"{seed}/{number}")
+        done.append(one_kill(name, befores[name], folder / "killed", seconds[name], ends[name], draw))
+        keep()
+        print(json.dumps(done[-1]), flush=True)
+    return {name: round(value, 3) for name, value in seconds.items()}
 
 
 def table(kills: list[dict[str, Any]]) -> str:
@@ -248,6 +248,14 @@ def table(kills: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _known(progress: Path, seed: int, source: str) -> list[dict[str, Any]]:
+    """The kills of an experiment that was interrupted; none when it was of another source or seed."""
+    if not progress.is_file():
+        return []
+    content = json.loads(progress.read_text())
+    return list(content["kills"]) if (content["seed"], content["source"]) == (seed, source) else []
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the kills and write the table; 1 when one of them did not end well."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -255,29 +263,37 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "kills")
     given = parser.parse_args(arguments)
+    made_in = environment()
+    progress = make_folder(given.out) / "progress.json"
+    done = _known(progress, given.seed, made_in["source"])
+
+    def keep() -> None:
+        atomic_write_json(progress, {"seed": given.seed, "source": made_in["source"], "kills": done})
+
     with tempfile.TemporaryDirectory(prefix="fedunlearn-kills-") as folder:
-        found = run(given.kills, given.seed, Path(folder))
+        seconds = run(given.kills, given.seed, Path(folder), done, keep)
     document = {
         "command": f"python experiments/kills.py --kills {given.kills} --seed {given.seed}",
         "date": datetime.now(UTC).date().isoformat(),
         "seed": given.seed,
         "settings": {"task": "digits", **SETTINGS, "class": CLASS, "band": BAND},
-        "environment": environment(),
-        **found,
+        "environment": made_in,
+        "seconds": seconds,
+        "kills": done,
     }
-    make_folder(given.out)
     atomic_write_json(given.out / "results.json", document)
+    progress.unlink(missing_ok=True)
     well = all(
         one["resumed"] and one["same_end"] and not one["problems_after_kill"] and not one["problems_in_the_end"]
-        for one in found["kills"]
+        for one in done
     )
-    packages = ", ".join(f"{name} {version}" for name, version in document["environment"]["packages"].items())
+    packages = ", ".join(f"{name} {version}" for name, version in made_in["packages"].items())
     text = (
-        f"# kill -9 at {given.kills} random moments\n\n{table(found['kills'])}\n\n"
+        f"# kill -9 at {given.kills} random moments\n\n{table(done)}\n\n"
         f"Moments were drawn uniformly from the time that each command takes "
-        f"({', '.join(f'{name} {value:.1f} s' for name, value in found['seconds'].items())}); every one is in "
+        f"({', '.join(f'{name} {value:.1f} s' for name, value in seconds.items())}); every one is in "
         f"[results.json](results.json).\n\n"
-        f"`{document['command']}`, {document['date']}, {packages}, source {document['environment']['source'][:12]}.\n"
+        f"`{document['command']}`, {document['date']}, {packages}, source {made_in['source'][:12]}.\n"
     )
     atomic_write_bytes(given.out / "results.md", text.encode())
     print(text)

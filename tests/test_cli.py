@@ -98,8 +98,8 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 
 def test_the_whole_path(capsys: pytest.CaptureFixture[str], run: Path) -> None:
-    filed = run_json(capsys, "request", str(run), "--client", "0")
-    assert (filed["scope"], filed["clients"], filed["state"]) == ("client", [0], "pending")
+    filed = run_json(capsys, "request", str(run), "--client", "0", "--samples", ",".join(map(str, range(40))))
+    assert (filed["scope"], filed["clients"], filed["state"]) == ("samples", [0], "pending")
     assert [one["id"] for one in run_json(capsys, "requests", str(run))["requests"]] == [filed["id"]]
 
     (served,) = run_json(capsys, "unlearn", str(run), "--ratio", "0.25", "--rounds", "1")["unlearned"]

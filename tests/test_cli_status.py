@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 import click
 import pytest
-from flwr.clientapp import ClientApp
 
 from fedunlearn.cli_status import CLIENT_THREAD, exit_status
-from fedunlearn.engines.local import LocalGrid
+from fedunlearn.engines import inline
 from fedunlearn.errors import DataError, RunFolderError, SettingsError, UnknownName
 
 
@@ -88,4 +87,4 @@ def test_a_busy_thread_of_a_client_does_not_change_the_status() -> None:
 
 
 def test_the_name_of_the_threads_is_that_of_the_local_engine() -> None:
-    assert LocalGrid(ClientApp(), 1, {}, 1.0)._worker._name == CLIENT_THREAD
+    assert inline.THREAD == CLIENT_THREAD

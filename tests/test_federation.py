@@ -288,6 +288,18 @@ def test_a_client_in_trouble_is_left_out_of_the_round_and_the_ledger_says_so(
     assert event.detail == {"branch": MAIN, "client": 1, "why": sentence}
 
 
+def test_training_clients_together_changes_no_digest(tmp_path: Path) -> None:
+    heads = []
+    for cohort in (1, 3, "auto"):
+        federation = Federation.simulate("digits", out=tmp_path / str(cohort), cohort=cohort, workers=0, **TINY)
+        federation.train()
+        federation.request_deletion(client=1, classes=[2])
+        federation.unlearn(**FINE_TUNE)
+        heads.append(head(federation))
+    assert heads[0] == heads[1] == heads[2]
+    assert Federation.simulate("digits", out=tmp_path / "1", cohort=2, workers=0, **TINY).settings.cohort == 2
+
+
 def test_a_client_that_sends_nan_is_dropped_and_the_round_goes_on(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

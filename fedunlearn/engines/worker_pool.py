@@ -95,11 +95,13 @@ class _Lender:
 
     @contextmanager
     def lent(self) -> Iterator[WorkerPool]:
-        if self._lock.acquire(blocking=False):
+        # A process that forks in the block gets a lender with another lock; this one is the one that was taken.
+        lock = self._lock
+        if lock.acquire(blocking=False):
             try:
                 yield self._pool
             finally:
-                self._lock.release()
+                lock.release()
         else:
             # Another thread's federation has them.
             with WorkerPool() as own:

@@ -21,6 +21,9 @@ from fedunlearn.strategies import methods
 from fedunlearn.strategies.roster import Roster
 from fedunlearn.strategies.serving import Job
 
+LEARNED = 0.8
+"""A model that answers fewer of the unseen samples is still moving: its classes come and go with every round, and one
+that falls tells nothing of who harmed it."""
 REFUSED = "unlearned-model-refused"
 """The event of an unlearned model that is not served because it harms a class that stays."""
 
@@ -34,7 +37,8 @@ def check_acceptable(
 ) -> None:
     """Raise HarmfulModel, and write an event, when `branch` harms a class that the requests do not name.
 
-    Those who did not ask count right answers on what they hold out, for the model before and for this one. Only when
+    Those who did not ask count right answers on what they hold out, for the model before and for this one. A model that
+    has not learned enough (LEARNED) is not held to the bound. Only when
     a class fell beyond the setting `class_harm` is it asked how much of it was forgotten. Retraining is what all
     others are measured against and takes nothing from a target: it is not asked.
     """
@@ -45,7 +49,7 @@ def check_acceptable(
     examiner = Examiner(session, grid, roster, base)
     before = examiner.on_unseen(base, job)
     after = examiner.on_unseen(session.models.load(branch.head), job, mask_of(session, branch))
-    if before is None or after is None:
+    if before is None or after is None or before.accuracy is None or before.accuracy < LEARNED:
         return
     forgotten = classes_of(rows) or ()
     found = harmful_classes(before.by_class, after.by_class, after.per_class_count, forgotten, limit)

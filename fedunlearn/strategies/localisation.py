@@ -34,8 +34,6 @@ DEVIATIONS = 1.5
 NEGLIGIBLE = 0.1
 """Nothing is taken when a smaller share of the target's kind of samples, class by class, is its own and the excess is
 none of its own either: a model retrained without it hardly differs."""
-NOBODY_ELSES = 0.95
-"""From this share on nobody who remains has a use for what the channels know of the forgotten samples."""
 HEAVY, MOST = 3.0, 0.9
 """Samples learned by heart against the rest hang on the channels this many times as strongly as ordinary ones, and
 on nearly all channels: no few of them can be singled out. Then this share of a layer is taken."""
@@ -130,10 +128,9 @@ def read_off(
 ) -> ChannelMask:
     """The channels that the attribution itself asks for; the first of these that holds decides.
 
-    Nobody else's: what covers 95 % of the excess, and most of the layer that the output layer reads, out of which a new
-    output would learn the forgotten classes again. Concentrated: what covers it. Learned by heart: most of every layer.
-    Its kind of samples its own to some part: what covers the excess, small as that is; the others relearn what they
-    share with it. None of these: nothing, so that plain fine-tuning is left.
+    Concentrated: what covers 95 % of the excess. Learned by heart: most of every layer. Its kind of samples its own to
+    some part: what covers the excess, small as that is; the others relearn what they share with it. None of these:
+    nothing, so that plain fine-tuning is left.
 
     Args:
         own: attribution of the forget set, by layer.
@@ -142,15 +139,12 @@ def read_off(
         spread: excess from which on it is the target's own.
         masses: mean and highest attribution mass of the remaining clients.
     """
-    covering, scores = auto_mask(own, reference), rank("excess", own, reference)
-    ratios, last = _ratios(covering, layout), layout.groups[-1].layer
-    if owned >= NOBODY_ELSES:
-        return top_ratio(scores, {**ratios, last: max(ratios[last], MOST)}, layout)
+    covering = auto_mask(own, reference)
     if total_excess(own, reference) > spread:
         return covering
     average, highest = masses
     if mass(own) > max(HEAVY * average, highest):
-        return top_ratio(scores, MOST, layout)
+        return top_ratio(rank("excess", own, reference), MOST, layout)
     return covering if owned >= NEGLIGIBLE else ChannelMask.empty(layout)
 
 

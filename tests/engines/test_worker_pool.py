@@ -107,7 +107,7 @@ with lent_pool() as pool:
     if sys.argv[1] == "fork":
         os.wait()
         for worker in pool.at_least(2):
-            worker.post.send({"kind": "job", "function": "os:getcwd", "job": {}})
+            worker.post.send({"kind": "job", "function": "os:getcwd", "job": {}, "imports": []})
             assert worker.post.receive()[0]["kind"] == "raised"
 """
 

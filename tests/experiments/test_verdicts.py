@@ -15,7 +15,7 @@ from fedunlearn.audit.verdict_document import deviations
 from fedunlearn.errors import FedunlearnError
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-SPENT_ELSEWHERE = {0, 3, 4, 5, 6}
+SPENT_ELSEWHERE = {0, 3, 4, 5, 6, 211, 351, 483, 491}
 """Seeds of tuning requests (docs/research/diffuse-influence.md)."""
 
 
@@ -77,10 +77,10 @@ def test_a_request_is_judged_and_told(script: ModuleType, tmp_path: Path, monkey
     assert "| small | 7 | Inconclusive |" in text and "## small, seed 7" in text and "| forget_loss |" in text
 
 
-def _inline(function: str, jobs: list[Any], workers: int | None = None, on_done: Any = None) -> list[Any]:
+def _inline(function: str, jobs: list[Any], workers: int | None = None, *others: Any) -> list[Any]:
     from fedunlearn.engines.mapping import map_jobs
 
-    return map_jobs(function, jobs, 0, on_done)
+    return map_jobs(function, jobs, 0, *others)
 
 
 def test_a_plant_that_did_not_take_is_passed_over_and_named(

@@ -60,18 +60,11 @@ def test_the_ratio_is_read_off(place) -> None:
     assert all(0.9 * n / 2 <= size <= n / 2 for size, n in zip(covering, channels, strict=True))
     assert sizes_of(place) == covering
     assert sizes_of(place, masses=(0.0, 0.0)) == [math.ceil(MOST * n) for n in channels]
-    assert sizes_of(place, owned=1.0) == [*covering[:-1], math.ceil(MOST * channels[-1])]
     assert sizes_of(place, owned=0.01) == []
 
 
 def test_what_is_concentrated_counts_for_more_than_whose_the_samples_are(place) -> None:
     assert sizes_of(place, spread=0.0, owned=0.01) == sizes_of(place, spread=0.0, masses=(0.0, 0.0))
-
-
-def test_most_of_the_last_layer_goes_with_a_class_that_nobody_keeps(place) -> None:
-    state, _ = place.serve("class-everywhere", UnlearnSettings(rounds=1))
-    last = state.layout.groups[-1]
-    assert state.mask is not None and len(state.mask.selected[last.layer]) == math.ceil(MOST * last.channels)
 
 
 def test_masks_are_united_and_cut_back_to_their_mean_ratio(place) -> None:
