@@ -15,7 +15,10 @@ def make_app() -> ClientApp:
 
     @app.train()
     def _train(message: Message, context: Context) -> Message:
-        content = RecordDict({"arrays": message.content["arrays"], "metrics": MetricRecord({"num-examples": 10})})
+        metrics = MetricRecord({"num-examples": 10})
+        # Our server asks who raises no flag whether something was filed; as our own clients, this one says no.
+        flags = ConfigRecord({"deletion-request": False})
+        content = RecordDict({"arrays": message.content["arrays"], "metrics": metrics, "flags": flags})
         return Message(content, reply_to=message)
 
     @app.query("requests")
