@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
+from typing import cast
 
 from flwr.app import Message
 from flwr.clientapp import ClientApp
@@ -16,8 +17,12 @@ from fedunlearn.engines.cohorts import answer_together, batch_of, in_cohorts
 from fedunlearn.engines.flower_compat import ErrorCode, copy_message
 from fedunlearn.engines.nodes import Call, Nodes
 from fedunlearn.engines.worker_thread import Overdue, WorkerThread
+from fedunlearn.flower_arrays import view
 
 THREAD = "fedunlearn-clients"
+QUICK_SECONDS, MOST_AHEAD, MOST_BYTES = 0.001, 16, 4_000_000
+"""Calls that take less than so many seconds are handed to the thread of those with a time limit several at once, as
+long as their replies together do not exceed so many bytes."""
 
 
 class InlineClients:
@@ -40,19 +45,25 @@ class InlineClients:
         self._batch = batch_of(client_app)
         self._nodes = nodes
         self._cohort = cohort if self._batch is not None else 1
+        self._ahead = 1
         self._thread = WorkerThread(THREAD)
         self._left_behind: dict[int, threading.Thread] = {}
 
     def answers(self, calls: Iterator[Call], enough: Callable[[], bool] = lambda: False) -> Iterator[Message]:
-        """One reply a call, in their order; stops before a call is taken once `enough()` holds."""
+        """One reply a call, in their order; stops before a call is taken once `enough()` holds.
+
+        All calls have the same limit.
+        """
         while not enough():
-            together = list(islice(calls, self._cohort))
+            together = list(islice(calls, max(self._cohort, self._ahead)))
             if not together:
                 return
             started = time.perf_counter()
-            replies = self._replies(together) if len(together) > 1 else [self._reply(together[0])]
-            self.seconds += time.perf_counter() - started
+            replies = (self._replies if self._cohort > 1 else self._in_turn)(together)
+            seconds = time.perf_counter() - started
+            self.seconds += seconds
             self.answered += len(together)
+            self._ahead = _ahead(together[0], replies, seconds)
             del together
             # Taken out as they are handed over: what is kept here lives until the next one is asked for.
             while replies:
@@ -62,28 +73,42 @@ class InlineClients:
         """End the thread in which clients with a time limit run."""
         self._thread.close()
 
-    def _reply(self, call: Call) -> Message:
-        if call.refusal is not None:
+    def _in_turn(self, calls: list[Call]) -> list[Message]:
+        """Replies to calls that are answered one after the other, the last one first."""
+        if len({call.node for call in calls}) < len(calls):
+            # What a client leaves in its context is there for the next call to it.
+            return [reply for call in reversed(calls) for reply in self._in_turn([call])]
+        replies = {call.node: refusal for call in calls if (refusal := self._refusal(call)) is not None}
+        asked = [call for call in calls if call.node not in replies]
+        while asked:
+            contexts = [self._nodes.context(call.node) for call in asked]
+            ask = [
+                partial(answer, self._app, copy_message(call.message), context)
+                for call, context in zip(asked, contexts, strict=True)
+            ]
+            limit, overdue = asked[0].limit, None
+            try:
+                answers = [one() for one in ask] if limit is None else self._thread.run_all(ask, limit)
+            except Overdue as caught:
+                overdue, answers = caught, cast(list[tuple[Message, bool]], list(caught.results))
+            for call, context, (reply, sound) in zip(asked, contexts, answers, strict=False):
+                if sound:
+                    self._nodes.keep(call.node, context.state)
+                replies[call.node] = copy_message(reply)
+            asked = asked[len(answers) :]
+            if overdue is not None:
+                # What it does to its context from now on, nobody looks at.
+                late = asked.pop(0)
+                self._left_behind[late.node] = overdue.thread
+                sentence = overdue_sentence(self._nodes.name(late.node), overdue.timeout)
+                replies[late.node] = error_reply(late.message, ErrorCode.CLIENT_APP_CRASHED, sentence)
+        return [replies[call.node] for call in reversed(calls)]
+
+    def _refusal(self, call: Call) -> Message | None:
+        if call.refusal is not None or not self._is_left_behind(call.node):
             return call.refusal
-        node, message = call.node, call.message
-        if self._is_left_behind(node):
-            sentence = f"{self._nodes.name(node)} is still busy with an earlier message that it did not answer in time"
-            return error_reply(message, ErrorCode.NODE_UNAVAILABLE, sentence)
-        context = self._nodes.context(node)
-        own = copy_message(message)
-        try:
-            if call.limit is None:
-                reply, sound = answer(self._app, own, context)
-            else:
-                reply, sound = self._thread.run(partial(answer, self._app, own, context), call.limit)
-        except Overdue as overdue:
-            # What it does to its context from now on, nobody looks at.
-            self._left_behind[node] = overdue.thread
-            sentence = overdue_sentence(self._nodes.name(node), overdue.timeout)
-            return error_reply(message, ErrorCode.CLIENT_APP_CRASHED, sentence)
-        if sound:
-            self._nodes.keep(node, context.state)
-        return copy_message(reply)
+        sentence = f"{self._nodes.name(call.node)} is still busy with an earlier message that it did not answer in time"
+        return error_reply(call.message, ErrorCode.NODE_UNAVAILABLE, sentence)
 
     def _replies(self, calls: list[Call]) -> list[Message]:
         """Replies to several calls, the last one first."""
@@ -93,7 +118,7 @@ class InlineClients:
             given = self._given(members) if len(members) > 1 else {}
             for call in members:
                 reply = given.pop(call.node, None)
-                replies.append(self._reply(call) if reply is None else reply)
+                replies.append(self._in_turn([call])[0] if reply is None else reply)
         return replies[::-1]
 
     def _given(self, calls: list[Call]) -> dict[int, Message]:
@@ -121,3 +146,11 @@ class InlineClients:
             del self._left_behind[node]
             return False
         return thread is not None
+
+
+def _ahead(call: Call, replies: list[Message], seconds: float) -> int:
+    """How many calls are to be answered at once, after `replies` took `seconds`."""
+    if call.limit is None or seconds > QUICK_SECONDS * len(replies) or not replies[0].has_content():
+        return 1
+    size = sum(view(array).nbytes for record in replies[0].content.array_records.values() for array in record.values())
+    return max(1, min(MOST_AHEAD, MOST_BYTES // max(size, 1)))

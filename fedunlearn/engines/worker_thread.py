@@ -1,23 +1,50 @@
-"""A thread that runs one call at a time and can be left behind when a call takes too long."""
+"""A thread that runs calls one after the other and can be left behind when one of them takes too long."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+import time
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
-_Result = tuple[object, BaseException | None]
 
 
 class Overdue(Exception):
-    """The call had not returned when its time was over; `thread` is still busy with it."""
+    """A call had not returned when its time was over; `thread` is still busy with it.
 
-    def __init__(self, timeout: float, thread: threading.Thread) -> None:
+    Attributes:
+        results: what the calls before it returned.
+    """
+
+    def __init__(self, timeout: float, thread: threading.Thread, results: Sequence[object] = ()) -> None:
         super().__init__(f"the call did not return within {timeout:g} s")
         self.timeout = timeout
         self.thread = thread
+        self.results = results
+
+
+class _Calls(Generic[T]):
+    """Calls that are handed to the thread together, and how far it has come."""
+
+    def __init__(self, functions: Sequence[Callable[[], T]]) -> None:
+        self.functions = functions
+        self.results: list[T] = []
+        self.error: BaseException | None = None
+        self.begun = time.monotonic()
+        self.left = False
+
+    def run(self) -> None:
+        """Run them until one raises, or nobody waits any more."""
+        try:
+            for function in self.functions:
+                if self.left:
+                    return
+                self.begun = time.monotonic()
+                self.results.append(function())
+        except BaseException as error:
+            self.error = error
 
 
 class WorkerThread:
@@ -25,8 +52,8 @@ class WorkerThread:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[_Calls | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def run(self, function: Callable[[], T], timeout: float) -> T:
@@ -35,24 +62,45 @@ class WorkerThread:
         Raises:
             Overdue: it did not return within `timeout` seconds; its thread is left to itself.
         """
+        return self.run_all([function], timeout)[0]
+
+    def run_all(self, functions: Sequence[Callable[[], T]], timeout: float) -> list[T]:
+        """Return what each of `functions` returns, or raise what the first raises that does.
+
+        To hand one call to another thread takes longer than many a call.
+
+        Raises:
+            Overdue: one did not return within `timeout` seconds; its thread is left to itself, and those after it are
+                not called.
+        """
         if self._thread is None:
-            self._calls, self._results = queue.SimpleQueue(), queue.SimpleQueue()
-            serve = (self._calls, self._results)
+            self._calls, self._done = queue.SimpleQueue(), queue.SimpleQueue()
+            serve = (self._calls, self._done)
             self._thread = threading.Thread(target=_serve, args=serve, name=self._name, daemon=True)
             self._thread.start()
-        # Queues in C hand a call over in half the time that an Event takes.
-        self._calls.put(function)
+        calls = _Calls(functions)
+        # Queues in C hand calls over in half the time that an Event takes.
+        self._calls.put(calls)
         try:
-            result, error = self._results.get(timeout=timeout)
-        except queue.Empty:
-            raise Overdue(timeout, self._abandon()) from None
+            while True:
+                try:
+                    self._done.get(timeout=max(0.0, calls.begun + timeout - time.monotonic()))
+                    break
+                except queue.Empty:
+                    if time.monotonic() - calls.begun >= timeout:
+                        calls.left = True
+                        results = tuple(calls.results)
+                        raise Overdue(timeout, self._abandon(), results) from None
+        except Overdue:
+            raise
         except BaseException:
-            # After Ctrl-C the next call must not queue behind this one.
+            # After Ctrl-C the next call must not queue behind these.
+            calls.left = True
             self._abandon()
             raise
-        if error is not None:
-            raise error
-        return result  # type: ignore[return-value]
+        if calls.error is not None:
+            raise calls.error
+        return calls.results
 
     def close(self) -> None:
         """Let the thread end after its current call."""
@@ -68,13 +116,9 @@ class WorkerThread:
         return thread
 
 
-def _serve(calls: queue.SimpleQueue[Callable[[], object] | None], results: queue.SimpleQueue[_Result]) -> None:
-    while (call := calls.get()) is not None:
-        try:
-            result: _Result = call(), None
-        except BaseException as error:
-            result = None, error
-        # Holding on to a call or its result would keep arrays alive until the next one.
-        del call
-        results.put(result)
-        del result
+def _serve(calls: queue.SimpleQueue[_Calls | None], done: queue.SimpleQueue[None]) -> None:
+    while (given := calls.get()) is not None:
+        given.run()
+        # Holding on to calls or results would keep arrays alive until the next ones.
+        del given
+        done.put(None)

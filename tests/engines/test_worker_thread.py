@@ -41,3 +41,28 @@ def test_a_closed_worker_ends_its_thread_and_can_be_used_again():
     assert not thread.is_alive()
     assert worker.run(lambda: 1, timeout=10) == 1
     worker.close()
+
+
+def test_calls_are_handed_over_together_and_those_after_one_that_takes_too_long_are_not_made():
+    worker, release, made = WorkerThread("test"), threading.Event(), []
+
+    def call(number: int) -> int:
+        made.append(number)
+        if number == 2:
+            release.wait(20)
+        return number
+
+    assert worker.run_all([lambda number=number: call(number) for number in (0, 1)], timeout=10) == [0, 1]
+    with pytest.raises(Overdue) as overdue:
+        worker.run_all([lambda number=number: call(number) for number in (1, 2, 3)], timeout=0.2)
+    assert list(overdue.value.results) == [1]
+    release.set()
+    overdue.value.thread.join(10)
+    assert made == [0, 1, 1, 2]
+    worker.close()
+
+
+def test_the_time_limit_is_for_each_call_and_not_for_all_together():
+    worker = WorkerThread("test")
+    assert worker.run_all([lambda: time.sleep(0.15)] * 4, timeout=0.4) == [None] * 4
+    worker.close()
