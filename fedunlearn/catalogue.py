@@ -47,7 +47,7 @@ def _methods() -> list[dict[str, Any]]:
             "what": getattr(method, "what", "") or _first_line(method),
             "options": sorted(getattr(method, "options", ())),
             "scopes": sorted(method.scopes),
-            "needs_target": method.needs_target,
+            "needs": sorted(method.needs),
             "source": method.source,
         }
         for name, method in known

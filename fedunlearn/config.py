@@ -14,7 +14,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
-EXECUTION = frozenset({"engine", "timeout", "workers", "cohort", "class_harm"})
+EXECUTION = frozenset({"engine", "timeout", "workers", "cohort", "class_harm", "prepare_for"})
 """Settings that say how a federation is executed, and what it accepts: they change none of its models, and do not
 identify it."""
 
@@ -47,6 +47,8 @@ class FederationSettings(BaseModel):
     class_harm: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Fall of a remaining class's accuracy, beyond what noise and the lost samples explain, from which an unlearned
     model is refused; 1: none is."""
+    prepare_for: Annotated[str, Field(pattern=r"^([a-z0-9-]+(,[a-z0-9-]+)*)?$")] = ""
+    """Methods, joined by commas, for which server and clients keep something while the federation trains."""
     engine: Literal["local", "ray"] = "local"
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     """Processes in which the local engine runs the clients, 0: in this one, "auto": as many as pay off."""
@@ -60,6 +62,11 @@ class FederationSettings(BaseModel):
     """What layers compute in while clients train; weights are float32 in either."""
     compile: bool = False
     """Whether torch.compile makes code for a client's step."""
+
+    @property
+    def prepared_methods(self) -> tuple[str, ...]:
+        """The names in `prepare_for`."""
+        return tuple(filter(None, self.prepare_for.split(",")))
 
     @field_validator("workers", "cohort", mode="before")
     @classmethod

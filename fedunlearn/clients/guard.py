@@ -15,7 +15,14 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricR
 
 from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.audit.loss_histogram import BINS
-from fedunlearn.clients.guard_arrays import Judge, channel_indices, like_incoming, no_array, score_per_channel
+from fedunlearn.clients.guard_arrays import (
+    Judge,
+    channel_indices,
+    like_incoming,
+    no_array,
+    score_per_channel,
+    score_per_class_and_channel,
+)
 from fedunlearn.clients.guard_measurements import undeclared
 from fedunlearn.errors import ClientError, FedunlearnError
 from fedunlearn.strategies.content import ARRAYS, CONFIG, FLAGS, METRICS
@@ -115,6 +122,10 @@ def _allowed(incoming: Message, channels: Mapping[str, int], classes: int) -> Al
         return Allowed(no_array, ERASED.__contains__)
     if kind == "query.attribute":
         return Allowed(channel_indices(channels), QUERY_NUMBERS.__contains__)
+    if kind == "query.activations":
+        return Allowed(score_per_class_and_channel(channels, classes), QUERY_NUMBERS.__contains__)
+    if kind == "query.importance":
+        return Allowed(like_incoming(incoming), QUERY_NUMBERS.__contains__)
     if kind.startswith("query"):
         return Allowed(score_per_channel(channels, classes), QUERY_NUMBERS.__contains__)
     if kind.startswith("train"):

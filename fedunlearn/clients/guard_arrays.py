@@ -33,6 +33,18 @@ def score_per_channel(channels: Mapping[str, int], classes: int) -> Judge:
     return judge
 
 
+def score_per_class_and_channel(channels: Mapping[str, int], classes: int) -> Judge:
+    """Aggregates only: a float a class and channel under the layer's name, or one a class under "classes"."""
+    shapes = {"classes": (classes,), **{layer: (classes, count) for layer, count in channels.items()}}
+
+    def judge(name: str, array: Array) -> str | None:
+        if name not in shapes:
+            return f"the name of a layer ({', '.join(channels)})"
+        return _unlike(array, "float32", shapes[name])
+
+    return judge
+
+
 def channel_indices(channels: Mapping[str, int]) -> Judge:
     """Sorted, distinct indices of channels that exist."""
 
@@ -50,7 +62,7 @@ def channel_indices(channels: Mapping[str, int]) -> Judge:
 
 
 def like_incoming(incoming: Message) -> Judge:
-    """What a training reply may hold is what came down: same names, types and shapes."""
+    """What may be sent is like what came down: same names, types and shapes."""
     sent = incoming.content.array_records.get(ARRAYS, ArrayRecord())
 
     def judge(name: str, array: Array) -> str | None:

@@ -20,6 +20,7 @@ from fedunlearn.audit.examination import examine
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion, digest_state, unpack
 from fedunlearn.clients.heads import HeadStore
+from fedunlearn.clients.preparing import prepare, read_prepared
 from fedunlearn.clients.site import Site
 from fedunlearn.config import UnlearnSettings, make_settings
 from fedunlearn.errors import ClientError, CorruptModel
@@ -107,6 +108,7 @@ def ordinary_training(message: Message, site: Site) -> LocalTraining:
 
 def trained(message: Message, site: Site, training: LocalTraining, result: TrainingResult) -> Message:
     """The answer to an ordinary round's message, once its training is done."""
+    prepare(site, training.model, training.samples, _integer(_config(message), "server-round"))
     arrays = {name: tensor.numpy() for name, tensor in training.model.state_dict().items()}
     metrics = {"num-examples": len(training.samples), "loss": result.mean_loss}
     return _reply(message, arrays, metrics, {"deletion-request": bool(site.inbox.pending())})
@@ -169,6 +171,7 @@ def phase_work(message: Message, site: Site) -> tuple[Phase, Work] | None:
         generator=torch.Generator().manual_seed(seed),
         keep=keep,
         device=site.device,
+        prepared=read_prepared(site.folder, str(config["method"])),
     )
     return phases[number], work
 

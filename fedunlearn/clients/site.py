@@ -47,6 +47,8 @@ class Site:
         blank: a model of the federation's architecture; `load` fills it.
         cohort: how many clients may be trained together.
         device: where training computes.
+        prepare_for: methods for which this client prepares something during training.
+        seed: of the run.
     """
 
     client: int
@@ -59,6 +61,8 @@ class Site:
     blank: nn.Module
     cohort: Size = "auto"
     device: Device = THIS_PROCESSOR
+    prepare_for: tuple[str, ...] = ()
+    seed: int = 0
 
     @property
     def inbox(self) -> Inbox:
@@ -137,6 +141,8 @@ def _simulated_site(settings: FederationSettings, folder: Path, client: int) -> 
         blank=model,
         cohort=settings.cohort,
         device=Device.of(settings),
+        prepare_for=settings.prepared_methods,
+        seed=settings.seed,
     )
 
 

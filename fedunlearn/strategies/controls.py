@@ -19,6 +19,7 @@ from fedunlearn.strategies.method import (
     EVERY_SCOPE,
     ClientReply,
     Down,
+    Need,
     Phase,
     Reply,
     Scope,
@@ -42,7 +43,7 @@ class Control:
     options: frozenset[str]
     source: str = CONTROL
     scopes: frozenset[Scope] = EVERY_SCOPE
-    needs_target: bool = False
+    needs: frozenset[Need] = frozenset()
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """As many rounds as the settings say."""

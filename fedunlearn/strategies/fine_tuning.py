@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedunlearn.config import UnlearnSettings
-from fedunlearn.strategies.method import EVERY_SCOPE, Phase, Scope, methods
+from fedunlearn.strategies.method import EVERY_SCOPE, Need, Phase, Scope, methods
 from fedunlearn.strategies.recovery import RECOVER
 
 
@@ -17,7 +17,7 @@ class FineTuning:
     name: str = "fine-tune"
     source: str = "the usual baseline: training goes on without the forget set"
     scopes: frozenset[Scope] = EVERY_SCOPE
-    needs_target: bool = False
+    needs: frozenset[Need] = frozenset()
     options: frozenset[str] = frozenset()
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:

@@ -18,6 +18,7 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import SettingsError
 from fedunlearn.registry import Registry
+from fedunlearn.strategies.history import NO_HISTORY, History
 from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.cohort import LocalTraining
 from fedunlearn.tasks.device import THIS_PROCESSOR, Device
@@ -26,6 +27,11 @@ from fedunlearn.tasks.training import TrainingResult, TrainingSettings
 Role = Literal["target", "remaining"]
 Audience = Literal["target", "remaining", "all"]
 ModelState = dict[str, torch.Tensor]
+
+Need = Literal["target", "stored-updates", "individual-updates", "server-data", "prepared-clients"]
+"""What a method cannot do without: a target that answers; what each client sent in the rounds of training; the replies
+of single clients, not only their sum (so not under secure aggregation); unlabelled samples at the server; what clients
+prepared in their own folders while the federation trained."""
 
 EVERY_SCOPE: frozenset[Scope] = frozenset({"client", "classes", "samples", "class-everywhere"})
 
@@ -45,6 +51,9 @@ class State:
         settings: how this request is served.
         training: the federation's own recipe.
         rounds: rounds of the federation's own recipe.
+        targets: clients that hold part of the forget set.
+        history: what the server kept of the rounds of training.
+        server_data: unlabelled samples at the server, inputs only; None: there are none.
     """
 
     base: ModelState
@@ -57,6 +66,9 @@ class State:
     rounds: int
     mask: ChannelMask | None = None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    targets: tuple[int, ...] = ()
+    history: History = NO_HISTORY
+    server_data: torch.Tensor | None = None
 
     @property
     def portion(self) -> Portion:
@@ -87,6 +99,7 @@ class Work:
         arrays: what came down beside the model.
         keep: stores arrays in the client's own folder under a name; they never cross the wire.
         device: where recovery trains.
+        prepared: what this client prepared for the method while the federation trained, by name; empty: nothing.
     """
 
     role: Role
@@ -107,6 +120,7 @@ class Work:
     generator: torch.Generator
     keep: Callable[[str, Mapping[str, np.ndarray]], None]
     device: Device = THIS_PROCESSOR
+    prepared: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def updated(self, examples: int, **metrics: float) -> Reply:
         """The reply of a training phase: the moving part of the model as it is now."""
@@ -134,6 +148,43 @@ class TrainsLocally(Protocol):
     def told(self, work: Work, result: TrainingResult) -> Reply:
         """What the client answers once that is done."""
         ...
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a client prepares for a later request from, after its training of an ordinary round.
+
+    Attributes:
+        model: as this client has just trained it; not to be changed.
+        samples: its training samples.
+        round: number of the round, 1 and up.
+        prepared: what it prepared in the rounds before, by name.
+    """
+
+    task: Task
+    model: nn.Module
+    layout: Layout
+    classes: int
+    samples: Samples
+    training: TrainingSettings
+    round: int
+    prepared: Mapping[str, np.ndarray]
+    generator: torch.Generator
+
+
+@dataclass(frozen=True)
+class TrainingHook:
+    """What a method needs done while the federation trains. It changes no model.
+
+    Attributes:
+        keep_updates_every: rounds after each of which the server keeps what every client sent (the first included);
+            0: it keeps nothing.
+        prepare: what a client computes after its own training, kept in its own folder in the place of what it had
+            prepared before; None: nothing.
+    """
+
+    keep_updates_every: int = 0
+    prepare: Callable[[Preparation], Mapping[str, np.ndarray]] | None = None
 
 
 @dataclass(frozen=True)
@@ -190,8 +241,9 @@ class Method(Protocol):
         name: as the command line says it.
         source: the paper, and what of it is reconstruction.
         scopes: the scopes it serves.
-        needs_target: whether a target must answer for it to work.
+        needs: what it cannot do without.
         options: names of its options (may be absent: then any is let through); see `checked_phases`.
+        training_hook: what it needs done during training (may be absent: nothing).
     """
 
     @property
@@ -201,11 +253,17 @@ class Method(Protocol):
     @property
     def scopes(self) -> frozenset[Scope]: ...
     @property
-    def needs_target(self) -> bool: ...
+    def needs(self) -> frozenset[Need]: ...
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """The phases, in order. `rounds`: of the federation's own recipe. Raises SettingsError."""
         ...
+
+
+def training_hook(method: Method) -> TrainingHook:
+    """What the method needs done while the federation trains; nothing where it does not say."""
+    hook = getattr(method, "training_hook", None)
+    return hook if isinstance(hook, TrainingHook) else TrainingHook()
 
 
 def checked_phases(method: Method, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:

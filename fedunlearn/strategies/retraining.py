@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.strategies.aggregation import Average
-from fedunlearn.strategies.method import EVERY_SCOPE, Down, Phase, Scope, State, methods
+from fedunlearn.strategies.method import EVERY_SCOPE, Down, Need, Phase, Scope, State, methods
 from fedunlearn.strategies.recovery import RECOVER, send_packed, train_on_retained
 
 
@@ -18,7 +18,7 @@ class Retraining:
     name: str = "retrain"
     source: str = "the definition of exact unlearning: the same recipe, a new seed, without the forget set"
     scopes: frozenset[Scope] = EVERY_SCOPE
-    needs_target: bool = False
+    needs: frozenset[Need] = frozenset()
     trains_in_full: bool = True
     starts_fresh: bool = True
     options: frozenset[str] = frozenset()

@@ -24,6 +24,7 @@ from fedunlearn.strategies.localisation import (
 from fedunlearn.strategies.method import (
     EVERY_SCOPE,
     ClientReply,
+    Need,
     Phase,
     Reply,
     Scope,
@@ -54,7 +55,7 @@ class SelectiveChannels:
     name: str = "selective-channels"
     source: str = "Xu et al. 2024, arXiv 2406.12516; reconstruction of all formulas"
     scopes: frozenset[Scope] = EVERY_SCOPE
-    needs_target: bool = True
+    needs: frozenset[Need] = frozenset({"target"})
     options: frozenset[str] = frozenset({"attribution", "ranking", "forget_step"})
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:

@@ -128,7 +128,7 @@ for _control in (
         "Control: silences the channels that carry most of the forget set (option share of each layer).",
         _zero_top_units,
         frozenset({"share", "attribution", "ranking"}),
-        needs_target=True,
+        needs=frozenset({"target"}),
     ),
     Control(
         "reset-head",
@@ -153,7 +153,7 @@ for _control in (
         "Control: fine-tuning, and after each round the target's losses raised to a height (option loss, in nats).",
         _over_forget,
         frozenset({"loss"}),
-        needs_target=True,
+        needs=frozenset({"target"}),
     ),
 ):
     methods.register(_control.name, _control)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import RequestError, SettingsError
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.content import ARRAYS, SCALAR_BYTES, numpy_arrays
-from fedunlearn.strategies.method import EVERY_SCOPE, checked_phases, methods
+from fedunlearn.strategies.method import EVERY_SCOPE, Need, checked_phases, methods
 from fedunlearn.strategies.recovery import local_recipe
 from fedunlearn.strategies.running_mean import RunningMean
 from fedunlearn.tasks.training import train_locally
@@ -68,11 +69,11 @@ def test_a_method_says_what_it_is(name) -> None:
     method = methods.get(name)
     assert method.name == name
     assert method.scopes and method.scopes <= EVERY_SCOPE
-    assert isinstance(method.needs_target, bool)
+    assert method.needs <= set(get_args(Need))
     with_one, with_three = (method.phases(settings_for(name, rounds), 5) for rounds in (1, 3))
     trained = [sum(phase.is_round for phase in phases) for phases in (with_one, with_three)]
     assert trained in ([1, 3], [0, 0])
-    assert any(phase.to == "target" for phase in with_one) == method.needs_target
+    assert any(phase.to == "target" for phase in with_one) == ("target" in method.needs)
     for phase in with_one:
         kind, _, action = phase.message.partition(".")
         assert kind in ("query", "train") and action
