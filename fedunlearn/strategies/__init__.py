@@ -1,6 +1,15 @@
 """How it is forgotten: methods by name, and the strategy that runs them around any Flower strategy."""
 
-from fedunlearn.strategies import controls, fine_tuning, retraining, selective_channels, shortcuts
+from fedunlearn.strategies import centralised, controls, federated, fine_tuning, retraining, selective_channels, shortcuts
 from fedunlearn.strategies.method import methods
 
-__all__ = ["controls", "fine_tuning", "methods", "retraining", "selective_channels", "shortcuts"]
+__all__ = [
+    "centralised",
+    "controls",
+    "federated",
+    "fine_tuning",
+    "methods",
+    "retraining",
+    "selective_channels",
+    "shortcuts",
+]

@@ -1,0 +1,1 @@
+"""Comparators that are federated in their own papers, each one file."""
