@@ -1,6 +1,14 @@
 """How it is forgotten: methods by name, and the strategy that runs them around any Flower strategy."""
 
-from fedunlearn.strategies import centralised, controls, federated, fine_tuning, retraining, selective_channels, shortcuts
+from fedunlearn.strategies import (
+    centralised,
+    controls,
+    federated,
+    fine_tuning,
+    retraining,
+    selective_channels,
+    shortcuts,
+)
 from fedunlearn.strategies.method import methods
 
 __all__ = [
