@@ -65,7 +65,7 @@ def main() -> None:
         strategy = UnlearningStrategy(inner, architecture, training, rounds=job["rounds"] + 1)
         strategy.start(grid, initial, num_rounds=job["rounds"] + 1, evaluate_fn=mark)
 
-    engines.run("local", serve, app, job["clients"], {**run_config, "workers": job["workers"]})
+    engines.run("local", serve, app, job["clients"], run_config, workers=job["workers"])
     # The first mark is made before the first round.
     answer([after - before for before, after in pairwise(ends[1:])], ends[1] - started)
 
