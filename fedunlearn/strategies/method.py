@@ -54,6 +54,7 @@ class State:
         targets: clients that hold part of the forget set.
         history: what the server kept of the rounds of training.
         server_data: unlabelled samples at the server, inputs only; None: there are none.
+        initial: the model that the federation's training started from, which knows nobody's data; empty: not known.
     """
 
     base: ModelState
@@ -69,6 +70,7 @@ class State:
     targets: tuple[int, ...] = ()
     history: History = NO_HISTORY
     server_data: torch.Tensor | None = None
+    initial: ModelState = field(default_factory=dict)
 
     @property
     def portion(self) -> Portion:

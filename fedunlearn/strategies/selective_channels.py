@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fedunlearn.channels.reset import reset_rows
+from fedunlearn.channels.reset import reset_rows, reset_values
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import SettingsError
 from fedunlearn.strategies.forgetting import ascend, forget_phase, relabel, towards_unseen
@@ -47,7 +47,8 @@ class SelectiveChannels:
     """Reference, attribute, then rounds in which only the selected channels and the output layer move.
 
     Options: `attribution` (a registered attribution method), `ranking` ("excess"; others are controls), and
-    `forget_step`: "reset" (the selected channels get fresh values), "reset-and-raise" (also, after each recovery
+    `forget_step`: "reset" (the selected channels get the values with which training began, those of the last layer fresh
+    ones), "reset-and-raise" (also, after each recovery
     round the target raises its losses to those of unseen data), "relabel" and "ascent" (nothing is reset; the target
     takes one bounded step before the recovery rounds).
     """
@@ -84,7 +85,8 @@ def _reset(state: State, replies: Sequence[ClientReply]) -> State:
     state = _keep(state, replies)
     if state.mask is None:
         return state
-    return replace(state, model=reset_rows(state.model, state.mask, state.layout, state.fresh))
+    values = reset_values(state.initial or state.fresh, state.fresh, state.layout)
+    return replace(state, model=reset_rows(state.model, state.mask, state.layout, values))
 
 
 methods.register("selective-channels", SelectiveChannels())

@@ -90,6 +90,7 @@ class UnlearningStrategy(Strategy):
         self._sent = Sent({}, lambda client: RecordDict(), "train")
         self._flagged: frozenset[int] = frozenset()
         self._model: dict[str, np.ndarray] = {}
+        self._initial: ModelState | None = None
         self._down = 0
         self._started = 0.0
 
@@ -102,6 +103,8 @@ class UnlearningStrategy(Strategy):
     ) -> Iterable[Message]:
         """Serve what was announced since the last round, then address the inner strategy's message."""
         self._started = time.monotonic()
+        if server_round + self.first_round == 2:
+            self._initial = state_of(arrays)
         self._call_roll(grid)
         if self.roster.announced:
             before = state_of(arrays)
@@ -209,6 +212,7 @@ class UnlearningStrategy(Strategy):
             layout=self.architecture.layout,
             seed=seed,
             fresh=self.architecture.fresh(derive_seed(seed, "fresh")),
+            initial=self._initial or self.architecture.fresh(self.seed),
             settings=settings,
             training=self.training,
             rounds=self.rounds,

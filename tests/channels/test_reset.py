@@ -8,7 +8,7 @@ import torch
 from fedunlearn.channels.layout import channel_layout
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import digest_state
-from fedunlearn.channels.reset import reset_rows
+from fedunlearn.channels.reset import reset_rows, reset_values
 from fedunlearn.errors import SettingsError
 
 
@@ -55,3 +55,14 @@ def test_a_mask_or_a_fresh_model_of_another_network_is_refused(build) -> None:
         reset_rows(state, ChannelMask({"0": torch.tensor([0])}), layout, state)
     with pytest.raises(SettingsError, match="no tensor conv1"):
         reset_rows(state, ChannelMask.full(layout), layout, other.model.state_dict())
+
+
+def test_reset_values_are_the_initial_ones_but_in_the_last_layer_of_channels(build) -> None:
+    case = build("group-norm")
+    layout = channel_layout(case.model, case.inputs)
+    initial = {key: torch.zeros_like(value) for key, value in case.model.state_dict().items()}
+    fresh = {key: torch.ones_like(value) for key, value in initial.items()}
+    values = reset_values(initial, fresh, layout)
+    last = {*layout.groups[-1].parameters, *layout.groups[-1].buffers}
+    assert {key for key, value in values.items() if bool((value == 1).all())} == last and last
+    assert {key for key, value in values.items() if bool((value == 0).all())} == set(values) - last
