@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedunlearn.errors import SettingsError
+
+if TYPE_CHECKING:
+    from fedunlearn.strategies.method import Method
 
 KINDS = ("tasks", "methods", "metrics")
 
@@ -28,6 +31,24 @@ def catalogue(kind: str) -> list[dict[str, Any]]:
     raise SettingsError(f"there is no list of {kind!r}; expected one of: {', '.join(KINDS)}.")
 
 
+def briefly(kind: str, known: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items as a table has room for: a method without its source, which the JSON document has."""
+    if kind != "methods":
+        return known
+    from fedunlearn.announcement import SCOPES
+
+    return [
+        {
+            "name": one["name"],
+            "what": one["what"],
+            "options": one["options"],
+            "scopes": "every" if len(one["scopes"]) == len(SCOPES) else one["scopes"],
+            "needs": one["needs"],
+        }
+        for one in known
+    ]
+
+
 def _tasks() -> list[dict[str, Any]]:
     from fedunlearn.tasks import tasks
 
@@ -48,10 +69,22 @@ def _methods() -> list[dict[str, Any]]:
             "options": sorted(getattr(method, "options", ())),
             "scopes": sorted(method.scopes),
             "needs": sorted(method.needs),
+            "in_training": _in_training(method),
             "source": method.source,
         }
         for name, method in known
     ]
+
+
+def _in_training(method: Method) -> str:
+    """What `simulate --prepare-for` has done for the method in training; "-": it needs nothing."""
+    from fedunlearn.strategies.method import training_hook
+
+    hook = training_hook(method)
+    every = hook.keep_updates_every
+    parts = [f"updates are kept, one round in {every}" if every > 1 else "updates are kept"] if every else []
+    parts += ["clients prepare"] if hook.prepare else []
+    return " and ".join(parts) or "-"
 
 
 def _metrics() -> list[dict[str, Any]]:

@@ -6,16 +6,19 @@ import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedunlearn import __version__, cli_audit, cli_certificate, cli_erase, cli_ledger
-from fedunlearn.catalogue import catalogue
+from fedunlearn.catalogue import briefly, catalogue
 from fedunlearn.cli_arguments import parse_numbers, parse_options, parse_ratio
-from fedunlearn.cli_output import command_output, facts, table
+from fedunlearn.cli_output import command_output, estimates, facts, table
 from fedunlearn.cli_status import end_process, exit_status
 from fedunlearn.config import FederationSettings, UnlearnSettings
+
+if TYPE_CHECKING:
+    from fedunlearn.server.choosing import Choice
 
 _DEFAULTS = FederationSettings()
 _UNLEARN = UnlearnSettings()
@@ -87,6 +90,12 @@ def simulate(
     device: Annotated[str, _option("Where clients train: cpu, cuda or cuda:N.")] = _DEFAULTS.device,
     precision: Annotated[str, _option("What layers compute in: float32 or bfloat16.")] = _DEFAULTS.precision,
     compile: Annotated[bool, _option("Let torch.compile make code for a client's step.")] = _DEFAULTS.compile,
+    prepare_for: Annotated[
+        str, _option("Methods to keep updates or prepare for: federaser,quickdrop.", "NAMES", default="none")
+    ] = _DEFAULTS.prepare_for,
+    server_data: Annotated[
+        float, _option("Share of the training samples that only the server gets, without labels.")
+    ] = _DEFAULTS.server_data,
     ledger: Annotated[
         Text, _option("Database of the ledger: postgresql+psycopg://user@host/name.", "URL", default="in RUN")
     ] = None,
@@ -119,6 +128,8 @@ def simulate(
             device=device,
             precision=precision,
             compile=compile,
+            prepare_for=prepare_for,
+            server_data=server_data,
             ledger=ledger,
         )
         training = federation.train(on_progress=output.on_progress)
@@ -167,7 +178,9 @@ def requests(run: Run, as_json: Json = False) -> None:
 def unlearn(
     run: Run,
     request: Annotated[Text, _option("The deletion request.", "ID", default="every open one")] = None,
-    method: Annotated[str, _option("How it is forgotten; see: list methods.")] = _UNLEARN.method,
+    method: Annotated[
+        str, _option("How it is forgotten: a name of list methods, or auto: the cheapest.")
+    ] = _UNLEARN.method,
     ratio: Annotated[
         str, _option("Share of the channels: auto, 0 to 1, or a share a layer: conv1=0.1,hidden=0.3.")
     ] = "auto",
@@ -187,6 +200,12 @@ def unlearn(
     with command_output(as_json) as output:
         from fedunlearn.federation import Federation
 
+        choices: list[Choice] = []
+
+        def show(choice: Choice) -> None:
+            choices.append(choice)
+            output.say(table(estimates(choice)), choice.why)
+
         served = Federation.open(run, workers).unlearn(
             request,
             method=method,
@@ -195,9 +214,11 @@ def unlearn(
             local_epochs=local_epochs,
             together=together,
             on_progress=output.on_progress,
+            on_choice=show,
             **parse_options(option or []),
         )
-        output.answer({"unlearned": served}, facts(served), f"Next: fedunlearn compare {run}")
+        chosen = {"chosen": [choice.document() for choice in choices]} if choices else {}
+        output.answer({"unlearned": served, **chosen}, facts(served), f"Next: fedunlearn compare {run}")
 
 
 @app.command()
@@ -241,7 +262,7 @@ def benchmark(
         from fedunlearn.benchmark import benchmark as run_benchmark
 
         document = run_benchmark(experiment, out, on_progress=output.on_progress, processes=processes)
-        output.answer(document, f"The tables are in {out}")
+        output.answer(document, f"The tables are in {out}, and {out / 'index.html'} shows them")
 
 
 @app.command()
@@ -265,7 +286,7 @@ def list_names(
     """List the tasks, methods or metrics that are known by name."""
     with command_output(as_json) as output:
         known = catalogue(kind.value)
-        output.answer({kind.value: known}, table(known))
+        output.answer({kind.value: known}, table(briefly(kind.value, known)))
 
 
 @app.command()

@@ -43,6 +43,14 @@ class Output:
         if self.as_json:
             print_json(document, self.stream)
             return
+        self._print(*shown)
+
+    def say(self, *shown: RenderableType) -> None:
+        """Show a person something before the answer; nothing where the answer is JSON, which has it in it."""
+        if not self.as_json:
+            self._print(*shown)
+
+    def _print(self, *shown: RenderableType) -> None:
         from rich.console import Console
 
         width = None if self.stream.isatty() else PLAIN_WIDTH
@@ -85,6 +93,15 @@ def table(records: Sequence[Any]) -> RenderableType:
     for row in rows:
         shown.add_row(*(_cell(value) for value in row.values()))
     return shown
+
+
+def estimates(choice: Any) -> list[dict[str, Any]]:
+    """The candidates of a choice of method as rows: what each would cost, or why it cannot serve."""
+    rows = []
+    for one in plain(choice)["candidates"]:
+        cost = one["estimate"] or {"rounds": None, "bytes": None, "client_seconds": None}
+        rows.append({"method": one["method"], "serves": "yes" if one["serves"] else one["why_not"], **cost})
+    return rows
 
 
 def print_json(document: Any, stream: TextIO) -> None:

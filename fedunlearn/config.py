@@ -44,6 +44,8 @@ class FederationSettings(BaseModel):
     canaries: str | None = None
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of its samples that each client never trains on: its own unseen data."""
+    server_data: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training samples that no client gets: the server has them, without labels."""
     class_harm: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Fall of a remaining class's accuracy, beyond what noise and the lost samples explain, from which an unlearned
     model is refused; 1: none is."""

@@ -21,6 +21,7 @@ from fedunlearn.reports.document import clean
 from fedunlearn.server import certificate, comparing, erasing, jobs
 from fedunlearn.server.branches import job_for
 from fedunlearn.server.certificate import Issued
+from fedunlearn.server.choosing import OnChoice
 from fedunlearn.server.erasing import Erasure
 from fedunlearn.server.failures import recorded
 from fedunlearn.server.ledger_tables import BranchRow
@@ -28,7 +29,7 @@ from fedunlearn.server.life_cycle import DeletionRequest
 from fedunlearn.server.run_folder import RunFolder
 from fedunlearn.server.session import OnProgress, Session
 from fedunlearn.server.verification import Verification, verify_run
-from fedunlearn.strategies.asked import unlearn_settings
+from fedunlearn.strategies.asked import check_prepare_for, unlearn_settings
 from fedunlearn.strategies.inner import make_strategy
 from fedunlearn.summaries import TrainingSummary, UnlearningSummary, training_summary, unlearning_summary
 
@@ -69,6 +70,7 @@ class Federation:
             SettingsError: a setting is wrong. RunFolderError: the folder holds another run.
         """
         wanted = make_settings(FederationSettings, {"task": task, **settings})
+        check_prepare_for(wanted.prepared_methods)
         path = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="fedunlearn-"))
         if not RunFolder.exists(path):
             cls(RunFolder(path.absolute(), wanted, ""))._check_data()
@@ -145,6 +147,7 @@ class Federation:
         together: bool = False,
         local_epochs: int | None = None,
         on_progress: OnProgress = None,
+        on_choice: OnChoice = None,
         **options: Any,
     ) -> list[UnlearningSummary]:
         """Serve requests (None: every open one), one after the other or `together`.
@@ -152,11 +155,16 @@ class Federation:
         The first method that serves a request decides which model is served from then on; later ones are kept
         as branches for comparison.
 
+        Args:
+            method: its name, or "auto" for the cheapest that can serve the request.
+            on_choice: told what "auto" comes to, with the estimate of every method, before anything is sent.
+
         Raises:
-            UnknownName: no such method. SettingsError: a setting is wrong. RequestError: nothing to serve.
+            UnknownName: no such method. SettingsError: a setting is wrong. RequestError: nothing to serve, or the run
+            lacks what the method needs.
         """
         settings = unlearn_settings(method, ratio, rounds, local_epochs, options, self.settings)
-        return self.unlearn_with(request, settings, together=together, on_progress=on_progress)
+        return self.unlearn_with(request, settings, together=together, on_progress=on_progress, on_choice=on_choice)
 
     def unlearn_with(
         self,
@@ -165,14 +173,34 @@ class Federation:
         *,
         together: bool = False,
         on_progress: OnProgress = None,
+        on_choice: OnChoice = None,
     ) -> list[UnlearningSummary]:
         """As `unlearn`, with settings that are made already."""
         ids = None if request is None else _ids(request)
 
         def work(grid: Grid, session: Session) -> list[BranchRow]:
-            return jobs.unlearn(grid, session, settings, ids, together)
+            return jobs.unlearn(grid, session, settings, ids, together, on_choice)
 
         return [unlearning_summary(self._session(), branch) for branch in self._run(work, "unlearn", on_progress)]
+
+    def run_beside(
+        self,
+        request: RequestLike | Sequence[DeletionRequest | str],
+        name: str,
+        settings: UnlearnSettings,
+        on_progress: OnProgress = None,
+    ) -> BranchRow:
+        """Run a method on a request that was served, as a branch called `name`; the served model stays.
+
+        It starts from the model that the request found. `compare` finds it again as the control `name`.
+
+        Raises:
+            FedunlearnError: the method cannot serve the request.
+        """
+        ids = self._served(request)
+        return self._run(
+            lambda grid, session: comparing.run_beside(grid, session, ids, name, settings), name, on_progress
+        )
 
     def retrain(
         self,

@@ -76,11 +76,12 @@ def mostly_held_classes(session: Session, ids: Sequence[str], share: float = 0.5
     What counts are the labels before anything was planted.
     """
     dataset = session.dataset
-    total = dataset.train.labels.bincount(minlength=len(dataset.classes))
+    total = torch.zeros(len(dataset.classes), dtype=torch.int64)
     forgotten = torch.zeros_like(total)
     for client in range(session.settings.clients):
         own = holding(session.settings, client, dataset)
         positions = _forgotten(session, ids, client)
+        total += own.true_labels.bincount(minlength=len(dataset.classes))
         forgotten += own.true_labels[torch.from_numpy(positions)].bincount(minlength=len(dataset.classes))
     mostly = (total > 0) & (forgotten >= share * total)
     return [name for name, is_there in zip(dataset.classes, mostly.tolist(), strict=True) if is_there]

@@ -152,3 +152,116 @@ def test_a_rule_that_nobody_fits_is_told() -> None:
         choose_client("half-of-two-classes", settings)
     with pytest.raises(SettingsError, match="expected a number, 'largest' or"):
         choose_client("smallest", settings)
+
+
+CONTEST = """
+name = "contest"
+question = "Which of three?"
+seeds = [0]
+methods = ["not", "class-pruning", "half"]
+band = 1
+
+[budget]
+client_epochs = 0.5
+
+[settings.half]
+method = "selective-channels"
+ratio = 0.5
+
+[tuning]
+seeds = [5]
+tries = 2
+[tuning.space.half]
+ratio = [0.2]
+
+[federation]
+task = "digits"
+clients = 3
+rounds = 2
+local_epochs = 2
+partition = "iid"
+
+[request]
+client = "largest"
+samples = "random:0.3"
+"""
+
+
+@pytest.mark.slow
+def test_three_methods_compete_within_a_budget_and_one_that_cannot_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out, told = tmp_path / "contest.toml", tmp_path / "out", list[Progress]()
+    path.write_text(CONTEST, encoding="utf-8")
+    results = benchmark(path, out, told.append, processes=1)
+    assert [(one.detail, one.step, one.total) for one in told] == [("seed5", 1, 2), ("seed0", 2, 2)]
+    (cell,) = results["cells"]
+    always = ["original", "retrained", "fine-tuned", "retrained-same-budget"]
+    assert list(cell["models"]) == [*always, "not", "half"], "what serves in no method's name is left out"
+    refused = cell["methods"]["class-pruning"]
+    assert "does not serve requests of scope samples" in refused["cannot"]["0"]
+    # Half of 2 rounds of 2 epochs: 2 client epochs, 2 rounds of 1 epoch.
+    for name in ("not", "half"):
+        budget = cell["methods"][name]["budget"]
+        assert (budget["allowed"], budget["spent"]["mean"], budget["over"]) == (2.0, 2.0, [])
+        assert cell["models"][name]["figures"]["cost.rounds"]["mean"] == 2
+    assert cell["retrained_band"]["size"] == 2
+    assert cell["retrained_band"]["distance_to_retrained"]["mean"] > 0
+
+    # The better try on the validation request is what ran on the other.
+    tries = results["tuning"]["cells"][""]["half"]
+    distances = [one["distance"]["mean"] for one in tries]
+    (chosen,) = [index for index, one in enumerate(tries) if one["chosen"]]
+    assert distances[chosen] == min(distances)
+    assert cell["methods"]["half"]["settings"]["ratio"] == [0.5, 0.2][chosen]
+    assert [len(several) for several in results["tuning"]["cells"][""].values()] == [1, 1, 2]
+
+    # All from the same original model; the band's model is another one.
+    (run,) = results["provenance"]["runs"]
+    assert len(set(run["digests"].values())) == len(run["digests"])
+    document = json.loads((out / "cells" / "seed0.json").read_text())
+    assert document["band"] == ["retrained-band-1"]
+    assert results["provenance"]["environments"][0]["memory"] > 10**8
+
+    # Nothing is run again; a larger budget is another question to the same federation.
+    again = benchmark(path, out, processes=1)
+    assert again["cells"] == results["cells"]
+    trained = list[str]()
+    monkeypatch.setattr(module, "do", lambda run, out: trained.append(run.name))
+    path.write_text(CONTEST.replace("client_epochs = 0.5", "client_epochs = 0.75"), encoding="utf-8")
+    benchmark(path, out, processes=1)
+    assert trained == ["seed5", "seed0"]
+
+
+@pytest.mark.slow
+def test_a_budget_of_bytes_is_kept_by_what_moves_little_and_by_what_moves_all(tmp_path: Path) -> None:
+    path, out = tmp_path / "bytes.toml", tmp_path / "out"
+    text = CONTEST[: CONTEST.index("[tuning]")] + CONTEST[CONTEST.index("[federation]") :]
+    text = text.replace("client_epochs = 0.5", "bytes = 0.5").replace("rounds = 2\n", "rounds = 4\n")
+    text = text.replace("clients = 3", "clients = 4")
+    path.write_text(text.replace('samples = "random:0.3"\n', "").replace("band = 1\n", ""), encoding="utf-8")
+    (cell,) = benchmark(path, out, processes=1)["cells"]
+    rounds = {}
+    for name in ("not", "half"):
+        budget = cell["methods"][name]["budget"]
+        assert budget["of"] == "bytes" and budget["spent"]["mean"] <= budget["allowed"]
+        rounds[name] = budget["rounds"]["mean"]
+        # One more round would not fit.
+        queries = 0 if name == "not" else 0.05 * budget["spent"]["mean"]
+        a_round = (budget["spent"]["mean"] - queries) / rounds[name]
+        assert budget["spent"]["mean"] + a_round > budget["allowed"]
+    assert rounds["not"] == 2 < rounds["half"]
+
+
+@pytest.mark.slow
+def test_steps_of_the_targets_are_paid_with_rounds(tmp_path: Path) -> None:
+    path, out = tmp_path / "steps.toml", tmp_path / "out"
+    text = CONTEST[: CONTEST.index("[tuning]")] + CONTEST[CONTEST.index("[federation]") :]
+    text = text.replace("rounds = 2\n", "rounds = 4\n").replace("band = 1\n", "")
+    text = text.replace('"not", "class-pruning", "half"', '"neggrad-plus"').replace('client = "largest"\n', "")
+    path.write_text(text.replace('samples = "random:0.3"', "classes = [3]"), encoding="utf-8")
+    (cell,) = benchmark(path, out, processes=1)["cells"]
+    # Everybody holds the class and takes a step in each round: of 4 epochs, 2 rounds are left.
+    budget = cell["methods"]["neggrad-plus"]["budget"]
+    assert (budget["allowed"], budget["spent"]["mean"], budget["rounds"]["mean"]) == (4.0, 4.0, 2)
+    assert budget["over"] == []

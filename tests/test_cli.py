@@ -193,3 +193,27 @@ def test_flower_is_given_the_words_and_the_defaults_of_simulate() -> None:
         # `flwr run` is itself the engine, which runs clients one by one in its own processes, and knows no None.
         if name not in ("engine", "workers", "cohort"):
             assert declared[name.replace("_", "-")] == ("" if value is None else value), name
+
+
+def test_auto_shows_what_every_method_would_cost_before_it_runs_one(
+    capsys: pytest.CaptureFixture[str], trained_run: Path, tmp_path: Path
+) -> None:
+    run = str(shutil.copytree(trained_run, tmp_path / "run"))
+    run_json(capsys, "request", run, "--client", "0", "--classes", "3")
+    served = run_json(capsys, "unlearn", run, "--method", "auto", "--rounds", "1")
+    [chosen] = served["chosen"]
+    assert served["unlearned"][0]["method"] == chosen["method"] == chosen["candidates"][0]["method"]
+    assert {"retrain", "fine-tune"} <= {one["method"] for one in chosen["candidates"]}
+    assert main(["unlearn", run, "--request", "client-0-1", "--method", "auto", "--rounds", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.index("client seconds") < shown.index("takes the clients the least time") < shown.index("Next:")
+    assert "chosen" not in run_json(capsys, "unlearn", run, "--request", "client-0-1", "--method", "fine-tune")
+
+
+def test_preparing_for_a_method_that_is_none_is_refused_at_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ("simulate", "--task", "digits", "--out", str(tmp_path / "run"))
+    assert "'forget-it'" in error_of(capsys, *words, "--prepare-for", "forget-it", status=2)
+    assert "server-data = 1.0" in error_of(capsys, *words, "--server-data", "1", status=2)
+    assert not (tmp_path / "run").exists()

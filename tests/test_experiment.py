@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,3 +130,143 @@ def test_every_mistake_is_one_sentence_that_names_the_file(
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"there is no experiment file .*nothing\.toml"):
         read_experiment(tmp_path / "nothing.toml")
+
+
+CONTEST = """
+name = "contest"
+seeds = [3, 5]
+methods = ["fine-tune", "selective-channels", "at random"]
+band = 2
+
+[budget]
+client_epochs = 0.125
+
+[settings."at random"]
+method = "selective-channels"
+local_epochs = 2
+options = { ranking = "random" }
+
+[tuning]
+seeds = [7]
+tries = 3
+
+[tuning.space."at random"]
+ratio = [0.1, 0.2, 0.3]
+attribution = ["gradient-x-activation"]
+
+[federation]
+task = "digits"
+clients = 4
+
+[request]
+client = "largest"
+samples = "random:0.1"
+"""
+
+
+def test_contenders_have_the_rounds_that_fit(write: Write) -> None:
+    experiment = read_experiment(write(CONTEST))
+    run = Run(experiment, experiment.cells[0], seed=3)
+    # An eighth of 15 rounds of 2 epochs are 3.75 client epochs.
+    rounds = {name: (one.rounds, one.local_epochs) for name, one in run.contenders(0).items()}
+    assert rounds == {"fine-tune": (3, 1), "selective-channels": (3, 1), "at random": (1, 2)}
+    assert run.is_contest and (run.method(0).method, run.method(0).rounds) == ("fine-tune", 3)
+    assert run.request().samples == "random:0.1" and run.band == 2
+    asked = run.asked()
+    assert list(asked["methods"]) == list(rounds) and asked["band"] == 2
+    assert asked["budget"] == {"client_epochs": 0.125, "bytes": None}
+
+
+def test_without_contenders_an_experiment_asks_for_what_it_always_did(write: Write) -> None:
+    experiment = read_experiment(write(GOOD))
+    run = Run(experiment, experiment.cells[0], seed=3)
+    assert not run.is_contest
+    assert set(run.asked()) == {"federation", "request", "method", "controls", "rounds_after", "pooled_audit"}
+
+
+def test_a_method_under_test_beside_contenders_stays_it(write: Write) -> None:
+    experiment = read_experiment(write(CONTEST + "\n[method]\nrounds = 2\n"))
+    run = Run(experiment, experiment.cells[0], seed=3)
+    assert not run.is_contest and (run.method(0).method, run.method(0).rounds) == ("selective-channels", 2)
+
+
+def test_a_validation_request_has_the_tries_and_nothing_else(write: Write) -> None:
+    experiment = read_experiment(write(CONTEST))
+    run = Run(experiment, experiment.cells[0], seed=7, trying=True)
+    tries = run.contenders(0)
+    assert list(tries) == ["at random #1", "at random #2", "at random #3"]
+    assert tries["at random #1"].ratio == "auto"
+    found = [one for name, one in tries.items() if name != "at random #1"]
+    assert {one.ratio for one in found} <= {0.1, 0.2, 0.3} and len({one.ratio for one in found}) == 2
+    assert all(one.options["attribution"] == "gradient-x-activation" for one in found)
+    assert (run.controls(0), run.band, run.is_contest) == ({}, 0, True)
+
+
+def test_what_was_chosen_is_what_runs(write: Write) -> None:
+    experiment = read_experiment(write(CONTEST))
+    run = Run(experiment, experiment.cells[0], seed=3, chosen={"at random": {"ratio": 0.3, "attribution": "deeplift"}})
+    chosen = run.contenders(0)["at random"]
+    assert (chosen.ratio, chosen.options) == (0.3, {"ranking": "random", "attribution": "deeplift"})
+    assert run.contenders(0)["selective-channels"].ratio == "auto"
+
+
+def test_the_federation_prepares_for_whoever_needs_it(write: Write) -> None:
+    plain = read_experiment(write(CONTEST))
+    assert Run(plain, plain.cells[0], 3).federation().prepare_for == ""
+    needy = read_experiment(write(CONTEST.replace('"fine-tune",', '"federaser",')))
+    run = Run(needy, needy.cells[0], 3)
+    assert run.federation().prepare_for == "federaser"
+    given = CONTEST.replace('"fine-tune",', '"federaser",').replace(
+        "clients = 4", 'clients = 4\nprepare_for = "quickdrop"'
+    )
+    both = read_experiment(write(given))
+    assert Run(both, both.cells[0], 3).federation().prepare_for == "quickdrop,federaser"
+    tested = read_experiment(write(GOOD.replace("rounds = 2", 'method = "federaser"')))
+    assert Run(tested, tested.cells[0], 3).federation().prepare_for == "federaser"
+
+
+def test_what_serves_in_a_contest_is_not_judged_for_harm(write: Write) -> None:
+    harm = {}
+    for text in (GOOD, CONTEST, CONTEST.replace("clients = 4", "clients = 4\nclass_harm = 0.3")):
+        experiment = read_experiment(write(text))
+        harm[text] = Run(experiment, experiment.cells[0], 3).federation().class_harm
+    assert list(harm.values()) == [0.5, 1.0, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ('"fine-tune",', '"fine-tun",', "did you mean 'fine-tune'"),
+        ('"fine-tune",', '"fine-tune", "fine-tune",', "the method 'fine-tune' is there twice"),
+        ('method = "selective-channels"\n', "", "there is no method called 'at random'"),
+        ("[budget]", "[budget]\nbytes = 0.1", "give client_epochs or bytes, not both"),
+        ("seeds = [7]", "seeds = [5]", "the seed 5 is for tuning and for results"),
+        ("seeds = [7]", "seeds = [7, 7]", "the tuning seed 7 is there twice"),
+        ("tries = 3", "tries = 0", "tries = 0"),
+        ('space."at random"', "space.elsewhere", r"tuning\.space\.elsewhere: there is no such method here"),
+        ('["gradient-x-activation"]', '["gradient-x-nothing"]', "gradient-x-nothing"),
+        ('"random:0.1"', '"random:2"', "with a share between 0 and 1"),
+        ('samples = "random:0.1"', 'samples = "random:0.1"\nclasses = [1]', "names classes or samples, not both"),
+        ("band = 2", "band = 2\n[controls.fine-tune]", "'fine-tune' is a method and a control"),
+        ("band = 2", "band = -1", "band = -1"),
+        ('[settings."at random"]', "[settings.unlearned]", "no method called 'at random'"),
+        ('"selective-channels", "at', '"a | b", "at', "no method called 'a | b'"),
+        ("[tuning]", '[settings."a | b"]\nmethod = "not"\n[tuning]', "must do without"),
+    ],
+)
+def test_every_mistake_in_a_contest_is_one_sentence(write: Write, before: str, after: str, sentence: str) -> None:
+    assert before in CONTEST
+    path = write(CONTEST.replace(before, after, 1))
+    with pytest.raises(SettingsError, match=sentence) as caught:
+        read_experiment(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_guides_example_can_be_read(write: Write) -> None:
+    guide = Path(__file__).parents[1] / "docs" / "guides" / "benchmarks.md"
+    (text,) = re.findall(r"^```toml\n(.*?)^```", guide.read_text(encoding="utf-8"), re.M | re.S)
+    experiment = read_experiment(write(text))
+    run = Run(experiment, experiment.cells[0], seed=0)
+    assert list(run.contenders(0)) == [*experiment.methods, "channels at random"]
+    assert {name: len(several) for name, several in run.tries().items() if len(several) > 1} == {"scrub": 4}

@@ -20,7 +20,8 @@ SiteHandler = Callable[[Message, Site], Message]
 SiteOf = Callable[[Context], Site]
 
 STANDARD_MESSAGES = ("query.reference", "query.attribute", "train.forget", "train.recover")
-"""What any method may send, whatever its settings; a message of another name it sends by default as well."""
+"""What any method may send, whatever its settings; a message of another name it sends by default as well, or
+names in `messages`."""
 
 
 def client_app() -> ClientApp:
@@ -55,8 +56,9 @@ def _phase_messages() -> set[tuple[str, str]]:
     """Every message that a phase of a registered method sends, as (category, action)."""
     messages = set(STANDARD_MESSAGES)
     for name in methods.names():
-        phases = methods.get(name).phases(UnlearnSettings(method=name), rounds=1)
-        messages.update(phase.message for phase in phases)
+        method = methods.get(name)
+        messages.update(phase.message for phase in method.phases(UnlearnSettings(method=name), rounds=1))
+        messages.update(getattr(method, "messages", ()))
     return {(category, action) for category, _, action in (message.partition(".") for message in messages)}
 
 

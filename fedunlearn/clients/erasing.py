@@ -11,6 +11,7 @@ from pathlib import Path
 from flwr.app import Message, MetricRecord, RecordDict
 
 from fedunlearn.clients.handlers import kept_path
+from fedunlearn.clients.preparing import prepared_files
 from fedunlearn.clients.site import Site
 from fedunlearn.errors import ClientError
 from fedunlearn.files import told_as_sentence
@@ -19,6 +20,8 @@ from fedunlearn.strategies.content import CONFIG, METRICS
 
 def erase(message: Message, site: Site) -> Message:
     """Delete every model that the server does not name as clean, and what was kept of the requests' attributions.
+
+    A client that filed the erased request also loses what it prepared from its samples while the federation trained.
 
     The message says "keep" (digests), "served" (the requests of each job that the erased one was part of, joined by
     "+") and "dry-run" (only count).
@@ -29,6 +32,10 @@ def erase(message: Message, site: Site) -> Message:
         raise ClientError("a message to erase does not say what to keep; nothing was erased.")
     models = [path for path in site.base_models.paths() if path.stem not in keep]
     files = [path for job in jobs for path in kept_files(site.folder, str(job).split("+"))]
+    # The request that is erased is the one that all of its jobs have in common.
+    erased = set.intersection(*(set(str(job).split("+")) for job in jobs)) if jobs else set()
+    if erased & {request.id for request in site.inbox.all()}:
+        files += prepared_files(site.folder)
     if not bool(config.get("dry-run", True)):
         for path in (*models, *files):
             with told_as_sentence(path, "deleted"):

@@ -48,12 +48,19 @@ def prepare(site: Site, model: nn.Module, samples: Samples, round: int) -> None:
             )
         )
         content = safetensors.numpy.save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
-        atomic_write_bytes(prepared_path(site.folder, name), content, mode=0o600)
+        path = prepared_path(site.folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_bytes(path, content, mode=0o600)
 
 
 def prepared_path(folder: Path, method: str) -> Path:
     """Where the client of this folder keeps what it prepared for a method."""
     return folder / FOLDER / f"{methods.get(method).name}.safetensors"
+
+
+def prepared_files(folder: Path) -> list[Path]:
+    """Files of all that the client of this folder prepared, for whichever method."""
+    return sorted((folder / FOLDER).glob("[!.]*.safetensors"))
 
 
 def read_prepared(folder: Path, method: str) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from fedunlearn.config import FederationSettings
 from fedunlearn.data.dataset import Dataset, Samples
 from fedunlearn.data.partition import partition_indices
 from fedunlearn.data.planting import ORDINARY, Backdoor, Canaries, plant
+from fedunlearn.data.server_share import server_positions
 from fedunlearn.data.splitting import complement, stratified_positions
 from fedunlearn.errors import RequestError, SettingsError
 from fedunlearn.randomness import derive_seed
@@ -92,7 +93,8 @@ def holding(settings: FederationSettings, client: int, dataset: Dataset) -> Hold
             raise SettingsError(
                 f"{option}: there is no client {planting.client}; clients are 0 to {settings.clients - 1}."
             )
-    indices = _shares(_ByIdentity(dataset), settings.partition, settings.clients, settings.seed)[client]
+    data, partition = _ByIdentity(dataset), (settings.partition, settings.clients, settings.seed)
+    indices = _shares(data, *partition, settings.server_data)[client]
     own = dataset.train.take(indices)
     generator = np.random.default_rng(derive_seed("held-out", settings.seed, client))
     held_out = stratified_positions(own.labels.numpy(), settings.held_out, generator)
@@ -120,9 +122,15 @@ class _ByIdentity:
 
 
 @lru_cache(maxsize=4)
-def _shares(data: _ByIdentity, spec: str, clients: int, seed: int) -> tuple[np.ndarray, ...]:
+def _shares(data: _ByIdentity, spec: str, clients: int, seed: int, server_data: float = 0.0) -> tuple[np.ndarray, ...]:
     """Sharing out takes seconds on a large data set, and every client of a process asks for it."""
-    shares = partition_indices(data.dataset.columns, spec, clients, seed)
+    columns = data.dataset.columns
+    if server_data:
+        rest = complement(server_positions(columns["label"], server_data, seed), len(data.dataset.train))
+        left = {name: np.asarray(values)[rest] for name, values in columns.items()}
+        shares = [rest[share] for share in partition_indices(left, spec, clients, seed)]
+    else:
+        shares = partition_indices(columns, spec, clients, seed)
     for share in shares:
         share.setflags(write=False)
     return tuple(shares)

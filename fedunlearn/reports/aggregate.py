@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fedunlearn.audit.distance import share_of_the_way
+from fedunlearn.reports.benchmark_contest import (
+    BandAggregate,
+    ContenderAggregate,
+    aggregate_band,
+    aggregate_contenders,
+    band_of,
+)
 from fedunlearn.reports.benchmark_measures import (
     BY_KEY,
     FIGURES,
@@ -58,6 +65,8 @@ class CellAggregate:
         models: after the request. after: the same after some further ordinary rounds, by their number.
         curves: model -> round after the request -> distance to the finished retrained model.
         original_distance: the original's distance on the figures of the curves.
+        contenders: what takes part in a contest, by the name of its row; those that cannot serve it included.
+        band: further retrained models, from other seeds; None: there are none. They have no rows.
     """
 
     cell: str
@@ -68,6 +77,8 @@ class CellAggregate:
     after: Mapping[int, Mapping[str, ModelAggregate]]
     curves: Mapping[str, Mapping[int, Spread]]
     original_distance: Spread | None
+    contenders: Mapping[str, ContenderAggregate] = field(default_factory=dict)
+    band: BandAggregate | None = None
 
 
 def aggregate(documents: Iterable[Document]) -> list[CellAggregate]:
@@ -88,6 +99,9 @@ def aggregate_cell(cell: str, documents: Sequence[Document]) -> CellAggregate:
     every_stage = [stages_of(document) for document in valid]
     stages = [one[0] for one in every_stage]
     keys = distance_keys(model for models in stages for model in models.values())
+    band = aggregate_band(stages, [band_of(document) for document in valid], keys)
+    members = {name for document in valid for name in band_of(document)}
+    stages = [{name: one for name, one in models.items() if name not in members} for models in stages]
     after = {}
     for rounds in sorted({number for one in every_stage for number in one if number}):
         of_models = _models([one[rounds] for one in every_stage if rounds in one], keys)
@@ -102,6 +116,8 @@ def aggregate_cell(cell: str, documents: Sequence[Document]) -> CellAggregate:
         after=after,
         curves=_spread_curves(curves),
         original_distance=spread(one.get("original", {}).get(0) for one in curves),
+        contenders=aggregate_contenders(documents),
+        band=band,
     )
 
 
@@ -131,6 +147,8 @@ def as_json(cell: CellAggregate) -> dict[str, Any]:
         "distance_by_round": {
             name: {str(number): one.as_dict() for number, one in curve.items()} for name, curve in cell.curves.items()
         },
+        "methods": {name: one.as_dict() for name, one in cell.contenders.items()},
+        "retrained_band": None if cell.band is None else cell.band.as_dict(),
     }
 
 
@@ -197,8 +215,9 @@ def _curves(document: Document, models: Mapping[str, Model]) -> dict[str, dict[i
     keys = [key for key in distance_keys(models.values()) if key in _BY_ROUND]
     target = models.get("retrained")
     curves: dict[str, dict[int, float]] = {}
+    members = band_of(document)
     for name, records in rounds_of(document).items():
-        if name != "original":
+        if name != "original" and name not in members:
             found = {int(record["round"]): _as_model(record) for record in records}
             distances = {number: distance_to(one, target, keys) for number, one in found.items()}
             curves[name] = {number: size for number, size in distances.items() if size is not None}

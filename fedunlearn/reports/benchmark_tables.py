@@ -7,6 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedunlearn.reports.aggregate import CellAggregate, Figures, ModelAggregate
+from fedunlearn.reports.benchmark_contest import BandAggregate
+from fedunlearn.reports.benchmark_contest_tables import (
+    band_label,
+    band_range,
+    band_words,
+    contest_lines,
+    in_order,
+    tuning_lines,
+)
 from fedunlearn.reports.benchmark_measures import BY_KEY, COST_SHARES, FIGURES
 from fedunlearn.reports.document import label_of
 from fedunlearn.reports.measures import PARTS
@@ -20,11 +29,13 @@ def markdown(
     cells: Sequence[CellAggregate],
     provenance: Mapping[str, Any],
     figures: Mapping[str, Sequence[str]],
+    tuning: Mapping[str, Any] | None = None,
 ) -> str:
     """The whole benchmark as one Markdown page.
 
     Args:
         figures: cell -> pictures, as paths from the page.
+        tuning: the tries, as `results.json` has them; None: nothing was tuned.
     """
     lines = [f"# {name}", ""]
     if question:
@@ -36,6 +47,7 @@ def markdown(
     ]
     for cell in cells:
         lines += _cell(cell, figures.get(cell.cell, ()))
+    lines += tuning_lines(tuning) if tuning is not None else []
     return "\n".join([*lines, *_provenance(provenance)]) + "\n"
 
 
@@ -47,10 +59,12 @@ def _cell(cell: CellAggregate, figures: Sequence[str]) -> list[str]:
         return [*lines, "No seed is left to be tabulated.", ""]
     seeds = ", ".join(str(seed) for seed in cell.seeds)
     lines += [f"Seeds: {seeds}{' (void ones left out)' if cell.void else ''}.", ""]
-    lines += [*_figures(cell.models, len(cell.seeds), ("ability", "memory")), ""]
+    lines += [*_figures(cell.models, len(cell.seeds), ("ability", "memory"), cell.band), ""]
+    lines += band_words(cell)
     lines += ["### Distance to retrained", "", _explained(cell), ""]
-    lines += [*_distances(cell.models, len(cell.seeds)), ""]
+    lines += [*_distances(cell.models, len(cell.seeds), cell.band), ""]
     lines += ["### Cost", "", *_costs(cell.models, len(cell.seeds)), ""]
+    lines += contest_lines(cell)
     for rounds, models in cell.after.items():
         lines += [f"### After {rounds} further ordinary round{'s' if rounds != 1 else ''}", ""]
         lines += [*_figures(models, len(cell.seeds), ("ability", "memory")), ""]
@@ -69,31 +83,38 @@ def _explained(cell: CellAggregate) -> str:
     )
 
 
-def _figures(models: Mapping[str, ModelAggregate], seeds: int, roles: tuple[str, ...]) -> list[str]:
+def _figures(
+    models: Mapping[str, ModelAggregate], seeds: int, roles: tuple[str, ...], band: BandAggregate | None = None
+) -> list[str]:
     measures = [
         measure
         for measure in FIGURES
         if measure.role in roles and any(one.figures.get(measure.key) for one in models.values())
     ]
-    rows = {
+    rows: dict[str, Sequence[str]] = {
         name: [shown_spread(one.figures.get(measure.key), measure.kind, seeds) for measure in measures]
         for name, one in models.items()
     }
+    if band is not None:
+        rows = in_order(rows, band_label(band), [band_range(band, measure) for measure in measures])
     return _table([measure.label for measure in measures], rows)
 
 
-def _distances(models: Mapping[str, ModelAggregate], seeds: int) -> list[str]:
+def _distances(models: Mapping[str, ModelAggregate], seeds: int, band: BandAggregate | None = None) -> list[str]:
     parts = {f"forget.{part}.loss": label for part, (label, _) in PARTS.items()}
     losses = [key for key in parts if any(one.losses.get(key) for one in models.values())]
     ways = [key for key in _keys(one.way for one in models.values())]
     heads = ["Mean distance", *(f"{parts[key]}: log-loss, distance" for key in losses)]
     heads += [f"{BY_KEY[key].label}: way" for key in ways]
-    rows = {}
+    rows: dict[str, Sequence[str]] = {}
     for name, one in models.items():
         cells = [shown_spread(one.distance, "share", seeds)]
         cells += [shown_spread(one.losses.get(key), "score", seeds) for key in losses]
         cells += [_way(one.way.get(key), seeds) for key in ways]
         rows[name] = cells
+    if band is not None:
+        cells = [shown_spread(band.distance, "share"), *["–"] * (len(heads) - 1)]
+        rows = in_order(rows, band_label(band), cells)
     return _table(heads, rows)
 
 
@@ -148,10 +169,11 @@ def _provenance(provenance: Mapping[str, Any]) -> list[str]:
         which = "All runs" if len(runs) == len(provenance["runs"]) else f"Runs {', '.join(runs)}"
         lines += [
             "",
-            f"{which}: Python {found['python']} on {found['platform']}, {found['cpus']} CPUs; {packages}; "
+            f"{which}: Python {found['python']} on {found['platform']}, {_hardware(found)}; {packages}; "
             f"fedunlearn's source is {found['source'][:12]} (SHA-256 over its files).",
         ]
-    for title, key in (("Federation", "settings"), ("Method", "method"), ("Controls", "controls")):
+    whole = (("Federation", "settings"), ("Method", "method"), ("Controls", "controls"), ("Methods", "methods"))
+    for title, key in whole:
         lines += _settings(title, key, provenance["runs"])
     lines += ["", "Models, by the first 12 digits of their digests:", ""]
     names: dict[str, None] = {}
@@ -162,6 +184,13 @@ def _provenance(provenance: Mapping[str, Any]) -> list[str]:
         digests = ((run["digests"].get(name) or "–")[:12] for name in names)
         lines.append(f"| {run_name(run)} | {' | '.join(digests)} |")
     return lines
+
+
+def _hardware(found: Mapping[str, Any]) -> str:
+    """ "2 CPUs (AMD EPYC 7763), 8 GB of memory", as much of it as is known."""
+    processor, memory = found.get("processor"), found.get("memory")
+    text = f"{found['cpus']} CPUs" + (f" ({processor})" if processor else "")
+    return text + (f", {memory / 2**30:.0f} GiB of memory" if memory else "")
 
 
 def _settings(title: str, key: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -11,6 +11,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+_LABELS = {
+    "fine-tuned": "Fine-tuned only",
+    "retrained-same-budget": "Retrained, same budget",
+    "fine-tune": "Fine-tune",
+    # As their papers write them.
+    "bad-teacher": "Bad-T",
+    "conda": "ConDa",
+    "fedau": "FedAU",
+    "federaser": "FedEraser",
+    "fedosd": "FedOSD",
+    "fedrecover": "FedRecover",
+    "fused": "FUSED",
+    "l1-sparse": "l1-sparse",
+    "neggrad-plus": "NegGrad+",
+    "not": "NoT",
+    "quickdrop": "QuickDrop",
+    "salun": "SalUn",
+    "scrub": "SCRUB",
+    "ssd": "SSD",
+    "unsir": "UNSIR",
+}
+
 Document = Mapping[str, Any]
 Model = Mapping[str, Any]
 
@@ -80,9 +102,8 @@ def rounds_of(document: Document) -> dict[str, list[Mapping[str, Any]]]:
 
 def label_of(name: str) -> str:
     """How a model is called in tables and pictures."""
-    known = {"fine-tuned": "Fine-tuned only", "retrained-same-budget": "Retrained, same budget"}
-    text = known.get(name, name.replace("-", " ").replace("_", " "))
-    return text[:1].upper() + text[1:]
+    text = _LABELS.get(name, name.replace("-", " ").replace("_", " "))
+    return text if name in _LABELS else text[:1].upper() + text[1:]
 
 
 def request_sentence(document: Document) -> str:

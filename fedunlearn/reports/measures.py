@@ -208,7 +208,8 @@ def shown(number: float | None, kind: str) -> str:
         return f"{number:.1f} s" if number < 100 else f"{number / 60:.1f} min"
     if kind == "count":
         return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.1f}"
-    return f"{number:.3f}"
+    # A model that diverged has losses of thirty digits.
+    return f"{number:.3f}" if abs(number) < 1e6 else f"{number:.1e}"
 
 
 def shown_gap(gap: float | None, kind: str) -> str:

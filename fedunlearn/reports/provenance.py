@@ -17,7 +17,7 @@ PACKAGES = ("fedunlearn", "flwr", "torch", "torchvision", "numpy", "captum")
 
 
 def environment() -> dict[str, Any]:
-    """Package versions, the package's own source by digest, Python and the machine."""
+    """Package versions, the package's own source by digest, Python and the machine; None for what is not known."""
     return {
         "packages": {name: _version(name) for name in PACKAGES},
         "source": source_digest(Path(fedunlearn.__file__).parent),
@@ -25,7 +25,27 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
+        "processor": _processor(),
+        "memory": _memory(),
     }
+
+
+def _processor() -> str | None:
+    """The processor's model name. Linux tells it in a file, and `platform` only the machine's kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (named[0] if named else platform.processor()) or None
+
+
+def _memory() -> int | None:
+    """Bytes of main memory."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not every system tells
+        return None
 
 
 def source_digest(folder: Path) -> str:
@@ -50,7 +70,7 @@ def provenance(documents: Iterable[Document], date: str) -> dict[str, Any]:
 
     Returns:
         "date"; "environments": each with the runs that were made in it; "runs": cell, seed, settings,
-        request, method, controls and model digests of each.
+        request, method, controls, methods and model digests of each.
     """
     environments: list[dict[str, Any]] = []
     runs = []
@@ -71,6 +91,7 @@ def provenance(documents: Iterable[Document], date: str) -> dict[str, Any]:
                 "request": document.get("request"),
                 "method": document.get("method"),
                 "controls": (document.get("asked") or {}).get("controls"),
+                "methods": {name: one["settings"] for name, one in (document.get("methods") or {}).items()} or None,
                 "digests": {name: model.get("digest") for name, model in models_of(document).items()},
             }
         )

@@ -18,6 +18,7 @@ from fedunlearn.server import jobs
 from fedunlearn.server.failures import recorded
 from fedunlearn.server.run_folder import RunFolder
 from fedunlearn.server.session import Session
+from fedunlearn.strategies.asked import check_prepare_for
 
 app = ServerApp()
 
@@ -33,6 +34,7 @@ def main(grid: Grid, context: Context) -> None:
     out = Path(str(context.run_config.get("out", "")))
     if not out.is_absolute():
         raise SettingsError(f"out = {str(out)!r}: expected the absolute path of the run folder.")
+    check_prepare_for(settings.prepared_methods)
     folder = RunFolder.of(out, settings)
     session = Session(folder)
     await_clients(grid, settings.clients)

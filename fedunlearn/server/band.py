@@ -60,6 +60,8 @@ class BandPlan:
     def of(session: Session, roster: Roster, rounds: int) -> BandPlan:
         """The plan for a run as it stands: everything that was filed is left out."""
         settings = session.settings.model_dump(mode="json", exclude=set(LEFT_OUT_OF_KEY))
+        if not settings["server_data"]:
+            del settings["server_data"]  # bands that were made before there was such a setting stay what they are
         filed = [row for row in session.ledger.requests() if row.state != "refused"]
         return BandPlan(
             settings=settings,

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import RequestError
 from fedunlearn.server.examiner import Examiner
+from fedunlearn.server.history import history_of
 from fedunlearn.server.ledger import MAIN
 from fedunlearn.server.ledger_tables import BranchRow, EventRow, RequestRow
 from fedunlearn.server.recorder import LedgerRecorder
@@ -21,7 +22,7 @@ from fedunlearn.strategies import methods
 from fedunlearn.strategies.inner import make_strategy
 from fedunlearn.strategies.method import Phase, State
 from fedunlearn.strategies.roster import Roster
-from fedunlearn.strategies.serving import Job, serve
+from fedunlearn.strategies.serving import Job, Supplies, serve
 from fedunlearn.strategies.unlearning import UnlearningStrategy
 
 SERVED = "unlearned-model-served"
@@ -123,9 +124,9 @@ def run_branch(grid: Grid, session: Session, roster: Roster, job: Job, plan: Bra
     if branch.state == "done":
         return branch
     model = session.models.load(start)
-    strategy = wrapped_strategy(session)
-    state = strategy.state_for(job, model, plan.settings, plan.kind)
-    phases = method.phases(plan.settings, session.settings.rounds)
+    state = wrapped_strategy(session).state_for(job, model, plan.settings, plan.kind)
+    state = with_supplies(state, session, job)
+    phases = method.phases(plan.settings, state.rounds)
     examiner = Examiner(session, grid, roster, model)
 
     def observe(phase: Phase, after: State) -> dict[str, Any]:
@@ -144,6 +145,28 @@ def run_branch(grid: Grid, session: Session, roster: Roster, job: Job, plan: Bra
     )
     session.ledger.set_branch_state(branch.name, "done")
     return replace(branch, state="done", head=_head(session, branch.name))
+
+
+def with_supplies(state: State, session: Session, job: Job) -> State:
+    """The state with all that this run has beside the models: what was kept or prepared during training, and the rest.
+
+    Its rounds are those behind the model that the job found.
+    """
+    rounds = original_rounds(session, job)
+    return replace(
+        state,
+        rounds=rounds,
+        history=history_of(session, job, rounds),
+        server_data=session.server_data,
+        task=session.task,
+        prepared_for=session.settings.prepared_methods,
+    )
+
+
+def supplies_of(session: Session, job: Job) -> Supplies:
+    """What the run has of that which methods need to serve the job."""
+    history = history_of(session, job, original_rounds(session, job))
+    return Supplies(history, session.server_data is not None, session.settings.prepared_methods)
 
 
 def _head(session: Session, name: str) -> str:

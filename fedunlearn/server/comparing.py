@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,10 +18,12 @@ from fedunlearn.server.branches import MAIN, BranchPlan, base_digest, classes_of
 from fedunlearn.server.cost import cost_of
 from fedunlearn.server.examiner import PARTS, Examiner
 from fedunlearn.server.heads import share_head
+from fedunlearn.server.history import history_of
 from fedunlearn.server.ledger_tables import BranchRow, PhaseRow, RoundRow
 from fedunlearn.server.life_cycle import gather
 from fedunlearn.server.model_store import ModelStore
 from fedunlearn.server.session import Session
+from fedunlearn.strategies import methods
 from fedunlearn.strategies.method import ModelState
 from fedunlearn.strategies.roster import call_roll
 from fedunlearn.strategies.serving import Job
@@ -83,7 +85,8 @@ def compare(
     }
     for kind, branch in branches.items():
         model = session.models.load(branch.head)
-        cost = price.of_rows(ledger.rounds(branch.name), ledger.phases(branch.name))
+        history = kept_for(session, job, branch)
+        cost = price.of_rows(ledger.rounds(branch.name), ledger.phases(branch.name), history)
         models[kind] = {"digest": branch.head, **examiner.in_full(model, job, classes), "cost": cost}
     document = {
         "models": models,
@@ -103,6 +106,24 @@ def compare(
         }
     share_head(grid, session, roster)
     return document
+
+
+def run_beside(grid: Grid, session: Session, ids: Sequence[str], name: str, settings: UnlearnSettings) -> BranchRow:
+    """Run one further branch of served requests, or return it when it has ended already.
+
+    Raises:
+        FedunlearnError: the method cannot serve them.
+    """
+    roster, _ = gather(grid, session.ledger, session.settings.timeout)
+    job = job_for([session.ledger.request(id) for id in ids])
+    return run_branch(grid, session, roster, job, BranchPlan(name, settings))
+
+
+def kept_for(session: Session, job: Job, branch: BranchRow) -> set[str]:
+    """Digests of all that was kept of the rounds of training, where the branch's method works from it."""
+    if "stored-updates" not in methods.get(branch.settings["method"]).needs:
+        return set()
+    return history_of(session, job, original_rounds(session, job)).digests()
 
 
 def unlearned_branch(session: Session, job: Job) -> BranchRow:
@@ -184,8 +205,10 @@ class _Price:
         operations = operations_per_sample(session.task, session.blank, some).training
         return _Price(nbytes(Portion.everything(base), base), operations, session.models)
 
-    def of_rows(self, rounds: Sequence[RoundRow], phases: Sequence[PhaseRow]) -> dict[str, Any]:
-        return cost_of(rounds, phases, self.model_bytes, self.operations, self._size_of)
+    def of_rows(
+        self, rounds: Sequence[RoundRow], phases: Sequence[PhaseRow], history: Collection[str] = ()
+    ) -> dict[str, Any]:
+        return cost_of(rounds, phases, self.model_bytes, self.operations, self._size_of, history)
 
     def _size_of(self, digest: str) -> int:
         return self.models.path(digest).stat().st_size if self.models.has(digest) else 0

@@ -17,6 +17,7 @@ def cost_of(
     model_bytes: int,
     operations: float = 0.0,
     size_of: Callable[[str], int] | None = None,
+    history: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Rounds, clients, local work, bytes each way, what is stored, and times.
 
@@ -30,6 +31,7 @@ def cost_of(
         model_bytes: payload of the whole model.
         operations: floating-point operations of one sample's answer and gradient; 0 where they were not counted.
         size_of: digest -> bytes of what is stored under it; None: nothing is looked up.
+        history: digests of what was kept of the rounds of training, for a method that works from it.
     """
     rounds, phases = list(rounds), list(phases)
     up = down = trained = 0
@@ -58,7 +60,7 @@ def cost_of(
         "bytes_up": up,
         "bytes_down": down,
         "bytes_with_base": up + down + model_bytes * len(partly),
-        "stored_bytes": 0 if size_of is None else sum(size_of(digest) for digest in sorted(_stored(everything))),
+        "stored_bytes": 0 if size_of is None else sum(map(size_of, sorted({*_stored(everything), *history}))),
         "seconds": sum(row.seconds for row in everything),
         "attribution_seconds": sum(_client_seconds(row.result) for row in phases if "query" in row.name),
     }

@@ -182,7 +182,8 @@ def _ask_clients(
     """Client -> what it erases, and why others could not be asked."""
     done = [row.id for row in session.ledger.requests("done")]
     erased = {id, *tombstones(session.ledger.entries(chain.TOMBSTONE)).finished} & set(done)
-    keep = [digest for digest in line.states if not any(line.descends(digest, one) for one in erased)]
+    held = [digest for digest, state in line.states.items() if state.sent_by is None]
+    keep = [digest for digest in held if not any(line.descends(digest, one) for one in erased)]
     config: dict[str, Any] = {"keep": keep, "served": _jobs_with(session, id), "dry-run": dry_run}
     content = RecordDict({CONFIG: ConfigRecord(config)})
     outcome = exchange(grid, roster, ERASE, dict.fromkeys(roster.members, content), session.settings.timeout)

@@ -20,19 +20,24 @@ from fedunlearn.server.branches import (
     original_rounds,
     run_branch,
     served_digest,
+    supplies_of,
     wrapped_strategy,
 )
+from fedunlearn.server.choosing import OnChoice, choose
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.heads import share_head
+from fedunlearn.server.kept_updates import UpdateKeeper, rounds_between
 from fedunlearn.server.ledger_tables import BranchRow, RequestRow, RoundRow
 from fedunlearn.server.life_cycle import OPEN, acknowledge, gather, incomplete, receive, register_keys
 from fedunlearn.server.session import Session
+from fedunlearn.strategies import methods
+from fedunlearn.strategies.asked import AUTO
 from fedunlearn.strategies.content import state_of, state_record
 from fedunlearn.strategies.inner import optimizer_state, restore_optimizer_state
 from fedunlearn.strategies.localisation import TooFewReferences
 from fedunlearn.strategies.method import ModelState
 from fedunlearn.strategies.roster import Roster, call_roll
-from fedunlearn.strategies.serving import Job, TargetGone
+from fedunlearn.strategies.serving import Job, TargetGone, check_needs
 
 
 def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: UnlearnSettings | None = None) -> None:
@@ -56,7 +61,8 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
         _serve_open(grid, session, roster, [row for row in rows if row.state in OPEN], unlearn or UnlearnSettings())
         return models.load(served_digest(session))
 
-    strategy = wrapped_strategy(session, serve_pending=serve_pending, first_round=done + 1)
+    keeper = UpdateKeeper(models, rounds_between(settings.prepared_methods))
+    strategy = wrapped_strategy(session, serve_pending=serve_pending, first_round=done + 1, keep_update=keeper.keep)
     # Once an unlearned model is served, what the optimiser remembers of the rounds before is out of date.
     if last is not None and last.extras and last.digest_after == served_digest(session):
         restore_optimizer_state(strategy.inner, {n: t.numpy() for n, t in models.load(last.extras).items()})
@@ -90,6 +96,7 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
                         str(a.client): settings.local_epochs * float(a.metrics["num-examples"])  # type: ignore[arg-type]
                         for a in outcome.answers
                     },
+                    **keeper.named(done + finished),
                 },
                 seconds=outcome.seconds,
                 extras=models.save(kept) if kept else None,
@@ -117,14 +124,17 @@ def unlearn(
     settings: UnlearnSettings,
     ids: Sequence[str] | None = None,
     together: bool = False,
+    on_choice: OnChoice = None,
 ) -> list[BranchRow]:
     """Serve requests, one after the other or all at once; None for every open one.
+
+    The method "auto" is replaced, for each of them, by the cheapest that can serve it; `on_choice` is told of it first.
 
     One that fails does not keep the others waiting; the first failure is raised in the end. A request that is done
     already can be served again by another method: the result is a branch for comparison, and the served model stays.
 
     Raises:
-        RequestError: an unknown or refused request, or none is open.
+        RequestError: an unknown or refused request, none is open, or the run lacks what the method needs.
         SettingsError: the ratio names a layer that has no channels.
     """
     _check_layers(session, settings)
@@ -137,7 +147,10 @@ def unlearn(
         raise RequestError(f"request {refused[0].id} was refused: {refused[0].reason}")
     if not rows:
         raise RequestError("there is no open request; file one with `fedunlearn request RUN --client ID`.")
-    found, failures = _serve_open(grid, session, roster, rows, settings, together)
+    if settings.method != AUTO:
+        for group in _groups(rows, together):
+            check_needs(methods.get(settings.method), supplies_of(session, job_for(group)))
+    found, failures = _serve_open(grid, session, roster, rows, settings, together, on_choice)
     if failures:
         raise failures[0]
     return found
@@ -211,15 +224,27 @@ def _serve_open(
     rows: Sequence[RequestRow],
     settings: UnlearnSettings,
     together: bool = False,
+    on_choice: OnChoice = None,
 ) -> tuple[list[BranchRow], list[FedunlearnError]]:
     """The branches of what was served, and why the others failed."""
     found, failures = [], []
-    for group in [list(rows)] if together else [[row] for row in rows]:
+    for group in _groups(rows, together):
         try:
-            found.append(_serve_group(grid, session, roster, group, settings))
+            own = settings
+            if settings.method == AUTO:
+                choice = choose(session, roster, job_for(group), settings)
+                own = choice.settings
+                if on_choice is not None:
+                    on_choice(choice)
+            found.append(_serve_group(grid, session, roster, group, own))
         except FedunlearnError as error:
             failures.append(error)
     return found, failures
+
+
+def _groups(rows: Sequence[RequestRow], together: bool) -> list[list[RequestRow]]:
+    """What is served at a time."""
+    return [list(rows)] if together else [[row] for row in rows]
 
 
 def _serve_group(

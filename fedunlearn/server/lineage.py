@@ -10,6 +10,7 @@ from fedunlearn.errors import UnknownName
 from fedunlearn.server import ledger_chain as chain
 from fedunlearn.server.band import RECORDED as BAND_MEMBER
 from fedunlearn.server.branches import SERVED
+from fedunlearn.server.kept_updates import kept_digests
 from fedunlearn.server.ledger_chain import Entry
 from fedunlearn.strategies import methods
 
@@ -28,6 +29,7 @@ class Descent:
         clients: client -> step of the first round among its ancestors in which the client took part.
         everybody: step at which it was trained on everything that was not yet filed; None: `clients` says all.
         cleared: requests that it was unlearned for.
+        sent_by: the client that sent it, for a kept update; None: the server made it.
     """
 
     digest: str
@@ -36,6 +38,7 @@ class Descent:
     clients: Mapping[int, int] = field(default_factory=dict)
     everybody: int | None = None
     cleared: frozenset[str] = frozenset()
+    sent_by: int | None = None
 
     def merged(self, other: Descent) -> Descent:
         """Return what holds of a state that came about in both ways."""
@@ -87,7 +90,7 @@ class Lineage:
     def earliest_clean(self, request: str) -> Descent | None:
         """Return the first state trained by anybody that does not descend from the request's data, or None."""
         for state in self.states.values():
-            trained = state.clients or state.everybody is not None
+            trained = (state.clients or state.everybody is not None) and state.sent_by is None
             if trained and not self.descends(state.digest, request):
                 return state
         return None
@@ -151,9 +154,13 @@ def _finished(found: Lineage, heads: _Heads, table: str, row: Mapping[str, Any],
         took_part = [int(client) for client in result.get("client_seconds", {})]
         extras, name = result.get("extras"), f"{row['name']} of {row['branch']}"
     clients = dict(parent.clients) if parent else {}
+    everybody, cleared = (parent.everybody, parent.cleared) if parent else (None, frozenset())
+    for one, digest in kept_digests(row).items() if table == "rounds" else ():
+        before = {**clients, one: clients.get(one, step)}
+        what = f"what client {one} sent in {name}"
+        _add(found, Descent(digest, what, step, before, everybody, cleared, sent_by=one))
     for client in took_part:
         clients.setdefault(int(client), step)
-    everybody, cleared = (parent.everybody, parent.cleared) if parent else (None, frozenset())
     if row["digest_after"] != row["digest_before"]:
         _add(found, Descent(row["digest_after"], name, step, clients, everybody, cleared))
     if extras:

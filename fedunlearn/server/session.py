@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedunlearn.channels.layout import channel_layout
 from fedunlearn.config import FederationSettings
 from fedunlearn.data.dataset import Dataset
 from fedunlearn.data.planting import Backdoor
+from fedunlearn.data.server_share import server_inputs
 from fedunlearn.progress import Progress
 from fedunlearn.server.ledger import Ledger
 from fedunlearn.server.model_store import ModelStore
@@ -80,7 +82,7 @@ class Session:
     def architecture(self) -> Architecture:
         """The model's channels, and fresh weights for a seed."""
         layout = channel_layout(self.blank, self.task.inputs(self.dataset.test.inputs[:2]))
-        return Architecture(layout, self.fresh)
+        return Architecture(layout, self.fresh, self._network)
 
     @cached_property
     def backdoor(self) -> Backdoor | None:
@@ -95,6 +97,16 @@ class Session:
     def fresh(self, seed: int) -> ModelState:
         """The state of a newly initialised model."""
         return dict(self.task.build(self.settings.network, seed, self.dataset).state_dict())
+
+    @cached_property
+    def server_data(self) -> Tensor | None:
+        """The server's own samples, inputs only; None: it has none."""
+        return server_inputs(self.settings, self.dataset)
+
+    def _network(self, state: ModelState) -> nn.Module:
+        network = copy.deepcopy(self.blank)
+        network.load_state_dict(state)
+        return network
 
     def tell(self, phase: str, step: int, total: int, detail: str = "") -> None:
         """Report progress to whoever listens."""

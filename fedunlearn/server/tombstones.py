@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedunlearn.server import ledger_chain as chain
+from fedunlearn.server.kept_updates import kept_digests
 from fedunlearn.server.ledger_chain import Entry
 
 BEGUN, FINISHED = "begun", "finished"
@@ -45,6 +46,7 @@ def _apply(found: Tombstones, kind: str, body: Mapping[str, Any]) -> None:
     if kind != chain.TOMBSTONE:
         again = [body.get("digest_after"), body.get("extras"), body.get("head")]
         again += [body.get("result", {}).get("extras"), body.get("detail", {}).get("digest")]
+        again += kept_digests(body).values()
         for digest in again:
             found.models.pop(str(digest), None)
         return

@@ -17,6 +17,7 @@ from fedunlearn.ledger_head import SignedHead
 from fedunlearn.server import ledger_chain as chain
 from fedunlearn.server import ledger_schema as schema
 from fedunlearn.server.audit_record import AUDITED
+from fedunlearn.server.kept_updates import kept_digests
 from fedunlearn.server.ledger_chain import Entry
 from fedunlearn.server.ledger_database import LedgerDatabase
 from fedunlearn.server.ledger_tables import PROJECTIONS, row_columns
@@ -153,6 +154,8 @@ def _digests(kind: str, body: Mapping[str, Any]) -> list[tuple[str, str]]:
     what = f"{what} of {body['branch']}"
     extras = body.get("extras") if kind == chain.ROUND else body["result"].get("extras")
     found = [(body["digest_before"], f"what {what} began with"), (body["digest_after"], what)]
+    if kind == chain.ROUND:
+        found += [(sent, f"what client {client} sent in {what}") for client, sent in kept_digests(body).items()]
     return found + ([(extras, f"what {what} left")] if extras else [])
 
 

@@ -38,9 +38,10 @@ def weight_of(metrics: Mapping[str, object], sender: str) -> float:
 class RunningAverage:
     """FedAvg under way: replies are added one at a time, in client order, and need not be kept."""
 
-    def __init__(self, state: State) -> None:
-        """`state`: its moving part is what the mean will replace."""
+    def __init__(self, state: State, finish: Callable[[State, State], State] | None = None) -> None:
+        """`state`: its moving part is what the mean will replace. `finish`: as for `Average`."""
         self._state = state
+        self._finish = finish
         self._mean = RunningMean(state.packed())
 
     def add(self, reply: ClientReply) -> None:
@@ -50,7 +51,8 @@ class RunningAverage:
 
     def result(self) -> State:
         """The state with the mean as its moving part."""
-        return self._state.with_packed(self._mean.result())
+        averaged = self._state.with_packed(self._mean.result())
+        return self._finish(self._state, averaged) if self._finish else averaged
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,15 @@ class Average:
 
     Attributes:
         start: the state whose moving part was sent, out of the phase's; None: that state itself.
+        finish: what becomes of the state that was sent and the averaged one; None: the averaged one.
     """
 
     start: Callable[[State], State] | None = None
+    finish: Callable[[State, State], State] | None = None
 
     def begin(self, state: State) -> RunningAverage:
         """The average before the first reply."""
-        return RunningAverage(self.start(state) if self.start else state)
+        return RunningAverage(self.start(state) if self.start else state, self.finish)
 
     def __call__(self, state: State, replies: Iterable[ClientReply]) -> State:
         """The average of replies that are all there."""

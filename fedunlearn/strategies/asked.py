@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedunlearn.config import FederationSettings, UnlearnSettings, make_settings
+from fedunlearn.errors import SettingsError
 from fedunlearn.strategies import methods
-from fedunlearn.strategies.method import checked_phases
+from fedunlearn.strategies.method import Method, checked_phases, training_hook
+
+AUTO = "auto"
+"""In the place of a method's name: the cheapest that can serve the request."""
+
+
+def check_prepare_for(names: Sequence[str]) -> None:
+    """Check the methods that a federation is to be trained for.
+
+    Raises:
+        UnknownName: no such method.
+        SettingsError: one needs nothing done while the federation trains.
+    """
+    for name in names:
+        if not acts_in_training(methods.get(name)):
+            able = ", ".join(known for known in methods.names() if acts_in_training(methods.get(known)))
+            raise SettingsError(f"prepare-for: method {name!r} needs nothing done in training; those that do: {able}.")
+
+
+def acts_in_training(method: Method) -> bool:
+    """Whether the method needs something kept or prepared while the federation trains."""
+    hook = training_hook(method)
+    return bool(hook.keep_updates_every or hook.prepare)
 
 
 def unlearn_settings(
@@ -28,6 +51,8 @@ def unlearn_settings(
         UnknownName: no such method.
         SettingsError: a setting is wrong.
     """
+    if method == AUTO:
+        return _for_whichever(ratio, rounds, local_epochs, dict(options or {}))
     if recipe is not None and getattr(methods.get(method), "trains_in_full", False):
         rounds, local_epochs = rounds or recipe.rounds, local_epochs or recipe.local_epochs
     values: dict[str, Any] = {"method": method, "ratio": dict(ratio) if isinstance(ratio, Mapping) else ratio}
@@ -41,3 +66,18 @@ def unlearn_settings(
     settings = make_settings(UnlearnSettings, {**values, "options": own})
     checked_phases(methods.get(method), settings, settings.rounds)
     return settings
+
+
+def _for_whichever(
+    ratio: str | float | Mapping[str, float], rounds: int | None, local_epochs: int | None, options: dict[str, Any]
+) -> UnlearnSettings:
+    """Settings for a method that is yet to be chosen: those that every method has."""
+    values: dict[str, Any] = {"method": AUTO, "ratio": dict(ratio) if isinstance(ratio, Mapping) else ratio}
+    if "learning_rate" in options:
+        values["learning_rate"] = options.pop("learning_rate")
+    if options:
+        raise SettingsError(
+            f"option {sorted(options)[0]!r} belongs to a single method, and {AUTO!r} stands for any: name the method."
+        )
+    given = {"rounds": rounds, "local_epochs": local_epochs}
+    return make_settings(UnlearnSettings, {**values, **{name: n for name, n in given.items() if n is not None}})

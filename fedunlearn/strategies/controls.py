@@ -44,6 +44,7 @@ class Control:
     source: str = CONTROL
     scopes: frozenset[Scope] = EVERY_SCOPE
     needs: frozenset[Need] = frozenset()
+    earnest: bool = False
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """As many rounds as the settings say."""

@@ -19,6 +19,7 @@ class FineTuning:
     scopes: frozenset[Scope] = EVERY_SCOPE
     needs: frozenset[Need] = frozenset()
     options: frozenset[str] = frozenset()
+    earnest: bool = False
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """`settings.rounds` recovery rounds."""

@@ -31,6 +31,10 @@ class History(Protocol):
         """Their numbers, ascending; none where nothing was kept."""
         ...
 
+    def lacking(self, every: int) -> str:
+        """Why it cannot stand for the whole training, kept every so many rounds: the end of a sentence; "": it can."""
+        ...
+
     def model(self, number: int) -> dict[str, torch.Tensor]:
         """The global model that was sent in that round. Raises CorruptModel where it is gone."""
         ...
@@ -46,6 +50,10 @@ class _NoHistory:
     def rounds(self) -> Sequence[int]:
         """None."""
         return ()
+
+    def lacking(self, every: int) -> str:
+        """Nothing is there."""
+        return "this run kept none"
 
     def model(self, number: int) -> dict[str, torch.Tensor]:
         """There is none."""

@@ -47,13 +47,16 @@ class State:
         seed: of this branch; reset values and client generators are derived from it.
         mask: the selected channels; None means that everything moves.
         arrays: what phases leave for later ones, by name (the reference attribution, say).
-        fresh: a newly initialised model: the reset values, and where retraining starts.
+        fresh: a newly initialised model: reset values, and where retraining starts.
         settings: how this request is served.
         training: the federation's own recipe.
-        rounds: rounds of the federation's own recipe.
+        rounds: of the training behind `base`, or, where nobody counted them, of the federation's own recipe.
         targets: clients that hold part of the forget set.
         history: what the server kept of the rounds of training.
-        server_data: unlabelled samples at the server, inputs only; None: there are none.
+        server_data: unlabelled samples at the server, inputs only, as they are stored; None: there are none.
+        task: what turns stored inputs into answers, for a method that computes at the server; None: not known.
+        network: a model state -> a network with these weights, a new one each time; None: not known.
+        prepared_for: methods for which clients prepared something while the federation trained.
         initial: the model that the federation's training started from, which knows nobody's data; empty: not known.
     """
 
@@ -70,6 +73,9 @@ class State:
     targets: tuple[int, ...] = ()
     history: History = NO_HISTORY
     server_data: torch.Tensor | None = None
+    task: Task | None = None
+    network: Callable[[ModelState], nn.Module] | None = None
+    prepared_for: tuple[str, ...] = ()
     initial: ModelState = field(default_factory=dict)
 
     @property
@@ -246,6 +252,10 @@ class Method(Protocol):
         needs: what it cannot do without.
         options: names of its options (may be absent: then any is let through); see `checked_phases`.
         training_hook: what it needs done during training (may be absent: nothing).
+        messages: what it sends only with certain options, by name (may be absent: nothing).
+        earnest: whether it is meant to serve requests; false for controls and baselines (may be absent: it is).
+        share_of_model: settings -> the share of the model that moves in a round, and `estimate`: settings and `Facts`
+            -> its `Estimate` (both may be absent); see `strategies.estimate`.
     """
 
     @property

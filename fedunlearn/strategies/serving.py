@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,7 +18,8 @@ from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.aggregation import Average
 from fedunlearn.strategies.content import ARRAYS, CONFIG, EXTRA, MASK, array_record, state_record
 from fedunlearn.strategies.exchange import Outcome, exchange
-from fedunlearn.strategies.method import ClientReply, Method, Phase, State, checked_phases
+from fedunlearn.strategies.history import History
+from fedunlearn.strategies.method import ClientReply, Method, Phase, State, checked_phases, training_hook
 from fedunlearn.strategies.reception import Answer, nothing_but_finite
 from fedunlearn.strategies.roster import Roster
 
@@ -96,11 +97,13 @@ def serve(
         observe: called after each training phase; what it returns is recorded as the round's metrics.
 
     Raises:
-        RequestError: the method does not serve a scope of the job, or nobody would be left with data.
+        RequestError: the method does not serve a scope of the job, lacks what it needs, or nobody would be left with
+            data.
         TargetGone: a phase needs a target and none answered.
         ClientError: nobody answered a phase.
     """
     check_serves(method, job, roster)
+    check_needs(method, Supplies.of(state))
     phases = checked_phases(method, state.settings, state.rounds)
     done, state = recorder.resume(state)
     base_digest, base_record = digest_state(state.base), state_record(state.base)
@@ -149,6 +152,51 @@ def check_serves(method: Method, job: Job, roster: Roster) -> None:
             f"serving {', '.join(job.requests)} would leave the federation without data; "
             "at least one client must keep samples to train on."
         )
+
+
+@dataclass(frozen=True)
+class Supplies:
+    """What a run has of that which methods need.
+
+    Attributes:
+        history: what was kept of the rounds of training.
+        server_data: whether the server has samples of its own.
+        prepared_for: methods for which clients prepared something.
+    """
+
+    history: History
+    server_data: bool
+    prepared_for: Collection[str]
+
+    @staticmethod
+    def of(state: State) -> Supplies:
+        """What a branch that starts in this state is given."""
+        return Supplies(state.history, state.server_data is not None, state.prepared_for)
+
+
+def check_needs(method: Method, supplies: Supplies) -> None:
+    """Raise RequestError, which says what is lacking and what to do, when the run has not what the method needs.
+
+    A target that is away is found when it is asked. Single replies are there for every method: this package sums
+    nothing in secret, and says of a method that it could not work where that is done.
+    """
+    lacking = _lacking(method, supplies)
+    if lacking:
+        raise RequestError(f"method {method.name!r} needs {lacking}, or use a method that does not need it.")
+
+
+def _lacking(method: Method, supplies: Supplies) -> str:
+    """What the run lacks of the method's needs, and what to do about it; "": nothing."""
+    train = f"train with --prepare-for {method.name}"
+    if "stored-updates" in method.needs:
+        why = supplies.history.lacking(training_hook(method).keep_updates_every or 1)
+        if why:
+            return f"the updates of the rounds of training, and {why}: {train}"
+    if "server-data" in method.needs and not supplies.server_data:
+        return "unlabelled samples at the server, and this run gave it none: train with --server-data 0.1"
+    if "prepared-clients" in method.needs and method.name not in supplies.prepared_for:
+        return f"what clients prepare while the federation trains, and in this run they did not: {train}"
+    return ""
 
 
 def _audience(phase: Phase, roster: Roster, job: Job, fraction: float, seed: int, number: int) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from fedunlearn.strategies.aggregation import average
 from fedunlearn.strategies.controls import Control, say_how_many
 from fedunlearn.strategies.localisation import REFER, select_channels, send_arrays, unite
 from fedunlearn.strategies.method import ClientReply, Down, Phase, Reply, State, Work, methods
+from fedunlearn.strategies.option import positive
 from fedunlearn.strategies.recovery import RECOVER, RECOVER_SELECTED, local_recipe, send_packed
 from fedunlearn.tasks.training import train_locally
 
@@ -30,20 +31,13 @@ OVER_FORGOTTEN = 20.0
 """Nats to which over-forgetting raises losses: far beyond what a model shows that never saw the samples."""
 
 
-def _number(settings: UnlearnSettings, name: str, default: float, highest: float) -> float:
-    value = settings.options.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= highest:
-        raise SettingsError(f"{name} = {value!r}: expected a number above 0, at most {highest:g}.")
-    return float(value)
-
-
 def _zero_top_units(settings: UnlearnSettings) -> Sequence[Phase]:
-    _number(settings, "share", 0.1, 1.0)
+    positive(settings, "share", 0.1, 1.0)
     return [REFER, Phase("query.attribute", "target", send_arrays, _select_share, _zero_selected)]
 
 
 def _select_share(work: Work) -> Reply:
-    share = _number(work.settings, "share", 0.1, 1.0)
+    share = positive(work.settings, "share", 0.1, 1.0)
     return select_channels(replace(work, settings=work.settings.model_copy(update={"ratio": share})))
 
 
@@ -83,7 +77,7 @@ def _whole_layer(state: State, settings: UnlearnSettings) -> ChannelMask:
 
 
 def _add_noise(settings: UnlearnSettings) -> Sequence[Phase]:
-    size = _number(settings, "size", 0.1, 1e3)
+    size = positive(settings, "size", 0.1, 1e3)
 
     def blurred(state: State, replies: Sequence[ClientReply]) -> State:
         """Every weight gets Gaussian noise of `size` deviations of its own tensor."""
@@ -99,14 +93,14 @@ def _add_noise(settings: UnlearnSettings) -> Sequence[Phase]:
 
 
 def _over_forget(settings: UnlearnSettings) -> Sequence[Phase]:
-    _number(settings, "loss", OVER_FORGOTTEN, 1e3)
+    positive(settings, "loss", OVER_FORGOTTEN, 1e3)
     raise_losses = Phase("train.forget", "target", send_packed, _raise_far, average)
     return [phase for _ in range(settings.rounds) for phase in (RECOVER, raise_losses)]
 
 
 def _raise_far(work: Work) -> Reply:
     """Raise every loss of the forget set to a stated height, whatever unseen samples show."""
-    height = _number(work.settings, "loss", OVER_FORGOTTEN, 1e3)
+    height = positive(work.settings, "loss", OVER_FORGOTTEN, 1e3)
     labels = work.forget.labels
 
     def below(model: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
+from torch import nn
 
 from fedunlearn.channels.layout import Layout
 from fedunlearn.channels.packing import digest_state
@@ -37,13 +38,17 @@ class Architecture:
     Attributes:
         layout: the layers that have channels.
         fresh: seed -> a newly initialised state.
+        network: a state -> a network with these weights, for methods that compute at the server; None: they cannot.
     """
 
     layout: Layout
     fresh: Callable[[int], ModelState]
+    network: Callable[[ModelState], nn.Module] | None = None
 
 
 ServePending = Callable[[Grid, Roster, ModelState], ModelState]
+KeepUpdate = Callable[[int, Answer], None]
+"""Is given the number of a round and each sound answer of it, once, as it comes; it must not hold on to the arrays."""
 
 
 class UnlearningStrategy(Strategy):
@@ -60,6 +65,7 @@ class UnlearningStrategy(Strategy):
         serve_pending: what to do with announced requests instead of serving them with `unlearn`; it gets the
             grid, the roster and the model, and returns the model that training goes on with.
         first_round: number of the first round that `start` runs, for a training that is resumed.
+        keep_update: what to do with each sound answer of an ordinary round beside averaging it; None: nothing.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class UnlearningStrategy(Strategy):
         timeout: float = 600.0,
         serve_pending: ServePending | None = None,
         first_round: int = 1,
+        keep_update: KeepUpdate | None = None,
     ) -> None:
         self.inner = inner
         self.architecture = architecture
@@ -86,6 +93,7 @@ class UnlearningStrategy(Strategy):
         self.roster = Roster({})
         self.last_round = Outcome((), ())
         self._serve_pending = serve_pending or self.serve_announced
+        self._keep_update = keep_update
         self._asked: tuple[int, ...] = ()
         self._sent = Sent({}, lambda client: RecordDict(), "train")
         self._flagged: frozenset[int] = frozenset()
@@ -142,7 +150,14 @@ class UnlearningStrategy(Strategy):
             whole.append(cast(Message, answer.message))
 
         averaging = takes_the_mean(self.inner)
-        reception = Reception(self._asked, combined.add if averaging else keep, self.timeout)
+        use = combined.add if averaging else keep
+
+        def take(answer: Answer) -> None:
+            use(answer)
+            if self._keep_update is not None:
+                self._keep_update(number, answer)
+
+        reception = Reception(self._asked, take, self.timeout)
         reception.receive(self._sent, replies)
         answers, dropped = reception.answers, reception.dropped
         # Handlers that are not ours raise no flag, and who failed may have asked to leave: both are asked.
@@ -216,6 +231,8 @@ class UnlearningStrategy(Strategy):
             settings=settings,
             training=self.training,
             rounds=self.rounds,
+            targets=job.targets,
+            network=self.architecture.network,
         )
 
     def _call_roll(self, grid: Grid) -> None:

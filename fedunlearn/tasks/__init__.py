@@ -21,6 +21,7 @@ for _name in ("mnist5k", "digits", "fashion-mnist"):
     tasks.register(_name, ClassificationTask(_name, _name, SMALL, "lenet"))
 for _name in ("cifar10", "cifar100", "svhn"):
     tasks.register(_name, ClassificationTask(_name, _name, LARGE, "groupnorm-cnn"))
+tasks.register("breast-cancer", ClassificationTask("breast-cancer", "breast-cancer", ("perceptron",), "perceptron"))
 
 
 def get_task(name: str) -> Task:

@@ -23,6 +23,7 @@ from fedunlearn.tasks.shortened import ShortenedModel
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+MakeOptimizer = Callable[[list[Tensor]], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def train_locally(
     portion: Portion | None = None,
     loss: Loss | None = None,
     anchor: Mapping[str, Tensor] | None = None,
+    make_optimizer: MakeOptimizer | None = None,
 ) -> TrainingResult:
     """Train `model` in place on `samples`, shuffled by `generator`, which also decides about dropout.
 
@@ -98,6 +100,8 @@ def train_locally(
             None: everything is trained.
         loss: `(model, inputs, labels) -> N` that replaces the task's loss.
         anchor: parameters by name that FedProx pulls towards; None: the model as it was handed in.
+        make_optimizer: makes, of the tensors that may change, what replaces the settings' gradient descent (its
+            rate, momentum and weight decay then count for nothing).
 
     Raises:
         DataError: there are no samples.
@@ -116,12 +120,7 @@ def train_locally(
         shortened = None
         if selected.some_are_frozen:
             shortened = ShortenedModel(model, selected, loss, settings.local_epochs, len(samples))
-        optimizer = torch.optim.SGD(
-            selected.leaves,
-            lr=settings.learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
+        optimizer = make_optimizer(selected.leaves) if make_optimizer else _descent(selected.leaves, settings)
         total, batches = torch.zeros((), dtype=torch.float64), 0
         for _ in range(settings.local_epochs):
             for batch in shuffled_batches(len(samples), settings.batch_size, generator, pairs_needed):
@@ -162,6 +161,15 @@ def evaluate(task: Task, model: nn.Module, samples: Samples, batch_size: int = 6
             logits.append(answers)
     joined = torch.cat(logits)
     return Evaluation(torch.cat(losses), joined.argmax(dim=1), joined)
+
+
+def _descent(leaves: list[Tensor], settings: TrainingSettings) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        leaves,
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
 
 
 def _inputs(task: Task, samples: Samples, batch: Tensor) -> Tensor:

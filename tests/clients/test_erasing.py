@@ -9,7 +9,9 @@ import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from fedunlearn.clients.erasing import kept_files
+from fedunlearn.clients.filing import file_request
 from fedunlearn.clients.handlers import kept_path
+from fedunlearn.clients.preparing import prepared_path
 from fedunlearn.clients.site import Site
 from fedunlearn.errors import RequestError
 from fedunlearn.strategies.content import CONFIG, METRICS
@@ -71,3 +73,22 @@ def test_unless_told_otherwise_it_only_counts(ask: Ask, kept: tuple[Site, list[s
     config = ConfigRecord({"keep": [], "served": []})
     assert counts(ask(1, "query.erase", RecordDict({CONFIG: config}))) == {"models": 2, "files": 0}
     assert all(site.base_models.has(digest) for digest in digests)
+
+
+def test_what_was_prepared_goes_where_the_erased_request_was_filed_and_stays_elsewhere(
+    ask: Ask, site_of: Callable[[int], Site]
+) -> None:
+    paths = {}
+    for client in (0, 1):
+        site = site_of(client)
+        paths[client] = prepared_path(site.folder, "fine-tune")
+        paths[client].parent.mkdir(parents=True, exist_ok=True)
+        paths[client].write_bytes(b"x")
+    filed = file_request(site_of(1).folder, site_of(1).holding, samples=list(range(20)))
+    asked = content([], [filed.id, f"{filed.id}+other"], True)
+    assert counts(ask(1, "query.erase", asked))["files"] == 1 and paths[1].is_file()
+    # A request that was served together with the erased one is not the erased one.
+    assert counts(ask(1, "query.erase", content([], ["other", f"{filed.id}+other"], False)))["files"] == 0
+    for client in (0, 1):
+        ask(client, "query.erase", content([], [filed.id, f"{filed.id}+other"], False))
+    assert paths[0].is_file() and not paths[1].exists()

@@ -62,3 +62,37 @@ def test_without_rounds_or_a_retrained_model_nothing_is_drawn(document: dict[str
     (cell,) = aggregate([{"cell": "", "seed": 0, **document}])
     assert distance_by_round(cell) is None
     assert trade_off(cell) is None
+
+
+def test_many_models_are_listed_from_far_to_near_with_the_numbers_of_the_picture(document: dict[str, Any]) -> None:
+    original, retrained = (document["models"][name] for name in ("original", "retrained"))
+    models: dict[str, Any] = {"original": original, "retrained": retrained}
+    for number in range(25):
+        cost = {**original["cost"], "client_epochs": 3, "bytes_up": 1000 + 10 * number, "bytes_down": 1000}
+        models[f"method-{number}"] = {**retrained, "test_accuracy": 0.9 - 0.01 * number, "cost": cost}
+    models["retrained-band-1"] = {**retrained, "test_accuracy": 0.93}
+    (cell,) = aggregate([{"cell": "", "seed": 0, "models": models, "rounds": {}, "band": ["retrained-band-1"]}])
+    figure = trade_off(cell)
+    assert figure is not None
+    (legend,) = figure.legends
+    listed = [text.get_text() for text in legend.get_texts()]
+    assert (
+        listed[0] == "1  Method 24"
+        and listed[25] == "26  Retrained"
+        and listed[26] == "as far as other retrained models"
+    )
+    shown = {axes.get_xlabel(): [text.get_text() for text in axes.texts] for axes in figure.axes}
+    for told in shown.values():
+        numbers = [number for text in told for number in numbers_in(text)]
+        assert sorted(numbers) == list(range(1, 27)), "each number once, alone or in a range"
+    looks = {(line.get_color(), line.get_marker()) for line in legend.legend_handles if hasattr(line, "get_marker")}  # type: ignore[union-attr]
+    assert len(looks) == 26, "no two look alike"
+
+
+def numbers_in(text: str) -> list[int]:
+    """ "3, 5–7" -> 3, 5, 6, 7."""
+    found = []
+    for part in text.split(", "):
+        first, _, last = part.partition("–")
+        found += range(int(first), int(last or first) + 1)
+    return found

@@ -51,6 +51,9 @@ def test_work_and_storage_by_hand() -> None:
     assert cost["samples_processed"] == 165 and cost["client_flops"] == 660
     # Each digest once: two rounds left the same reference behind.
     assert cost["stored_bytes"] == 11_111
+    sizes |= {"kept": 100_000}
+    with_history = cost_of(rounds, phases, MODEL, size_of=sizes.__getitem__, history=["kept", "m1"])
+    assert with_history["stored_bytes"] == 111_111
 
 
 def test_nothing_costs_nothing() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flwr.app import Message
+from torch import Tensor
 
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.clients.app import client_app
@@ -17,7 +18,9 @@ from fedunlearn.config import UnlearnSettings, run_config_of
 from fedunlearn.engines.local import LocalGrid
 from fedunlearn.federation import Federation
 from fedunlearn.server.branches import MAIN, wrapped_strategy
+from fedunlearn.server.history import history_of
 from fedunlearn.server.session import Session
+from fedunlearn.strategies.asked import acts_in_training
 from fedunlearn.strategies.method import Method, ModelState, State, methods
 from fedunlearn.strategies.roster import Roster, call_roll
 from fedunlearn.strategies.serving import Job, PhaseReport, serve
@@ -56,9 +59,13 @@ class Place:
     staying: tuple[int, ...]
     heard: list[Message]
     """Every reply since the last time that this was cleared."""
+    server_data: Tensor
+    """Inputs that nobody trained on."""
 
     def state(self, scope: str, settings: UnlearnSettings, mask: ChannelMask | None = None) -> State:
-        return replace(self.strategy.state_for(self.jobs[scope], self.model, settings), mask=mask)
+        state = self.strategy.state_for(self.jobs[scope], self.model, settings)
+        supplied = replace(state, server_data=self.server_data, task=self.session.task, prepared_for=prepared_methods())
+        return replace(supplied, mask=mask, history=history_of(self.session, self.jobs[scope], state.rounds))
 
     def serve(
         self, scope: str, settings: UnlearnSettings, mask: ChannelMask | None = None, **options: Any
@@ -69,12 +76,24 @@ class Place:
         return serve(self.grid, roster, method, state, self.jobs[scope], witness, 60.0, **options), witness
 
 
+def prepared_methods() -> tuple[str, ...]:
+    """Methods that need something done while the federation trains."""
+    return tuple(name for name in methods.names() if acts_in_training(methods.get(name)))
+
+
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """Five clients, of whom client 1 leaves with everything."""
+    """Five clients, of whom client 1 leaves with everything; every method that asks for it was prepared for."""
     folder = tmp_path_factory.mktemp("place") / "run"
     federation = Federation.simulate(
-        "digits", clients=5, partition="iid", rounds=2, local_epochs=3, learning_rate=0.1, out=folder
+        "digits",
+        clients=5,
+        partition="iid",
+        rounds=2,
+        local_epochs=3,
+        learning_rate=0.1,
+        prepare_for=",".join(prepared_methods()),
+        out=folder,
     )
     federation.train()
     session = federation._session()
@@ -104,4 +123,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         branch = session.ledger.branch(MAIN)
         assert branch is not None
         model = session.models.load(branch.head)
-        yield Place(session, grid, roster, wrapped_strategy(session), model, jobs, sites, STAYING, heard)
+        server_data = session.dataset.test.inputs[:100]
+        strategy = wrapped_strategy(session)
+        yield Place(session, grid, roster, strategy, model, jobs, sites, STAYING, heard, server_data)

@@ -79,3 +79,21 @@ def test_a_reply_that_does_not_say_how_many_samples_is_refused(examples: float |
 def test_a_list_is_no_number_of_samples() -> None:
     with pytest.raises(ClientError, match="client 7 does not say"):
         weight_of({"num-examples": [1]}, "client 7")
+
+
+def test_what_becomes_of_a_mean_is_told_what_was_sent_and_is_not_given_the_replies() -> None:
+    model = {"w": torch.tensor([1.0, 2.0])}
+    start = replace(state(), base=model, model=model)
+    seen = []
+
+    def half_way(before: State, averaged: State) -> State:
+        seen.append((before.model["w"].tolist(), averaged.model["w"].tolist()))
+        return replace(averaged, model={"w": (before.model["w"] + averaged.model["w"]) / 2})
+
+    moved = Average(start=lambda one: replace(one, model={"w": one.model["w"] + 1}), finish=half_way)
+    running = moved.begin(start)
+    for client, value in enumerate((4.0, 8.0)):
+        arrays = {"w": np.full(2, value, np.float32)}
+        running.add(ClientReply(client, "remaining", arrays, {"num-examples": 1.0}))
+    assert running.result().model["w"].tolist() == [4.0, 4.5]
+    assert seen == [([2.0, 3.0], [6.0, 6.0])]

@@ -4,7 +4,7 @@ import pytest
 
 from fedunlearn.config import FederationSettings
 from fedunlearn.errors import SettingsError, UnknownName
-from fedunlearn.strategies.asked import unlearn_settings
+from fedunlearn.strategies.asked import AUTO, check_prepare_for, unlearn_settings
 
 RECIPE = FederationSettings(rounds=9, local_epochs=4)
 
@@ -23,3 +23,26 @@ def test_what_is_wrong_is_told() -> None:
         unlearn_settings("retrian")
     with pytest.raises(SettingsError, match="ratio"):
         unlearn_settings("selective-channels", ratio=1.5)
+
+
+def test_auto_takes_what_every_method_has_and_no_option_of_one() -> None:
+    settings = unlearn_settings(AUTO, 0.2, 5, 2, {"learning_rate": 0.5}, RECIPE)
+    assert (settings.method, settings.ratio, settings.rounds, settings.local_epochs) == ("auto", 0.2, 5, 2)
+    assert settings.learning_rate == 0.5 and settings.options == {}
+    with pytest.raises(
+        SettingsError, match="option 'forget_step' belongs to a single method, and 'auto' stands for any"
+    ):
+        unlearn_settings(AUTO, options={"forget_step": "reset"})
+    with pytest.raises(SettingsError, match="rounds"):
+        unlearn_settings(AUTO, rounds=0)
+
+
+def test_only_methods_that_act_in_training_are_prepared_for() -> None:
+    check_prepare_for([])
+    check_prepare_for(["federaser", "conda"])
+    with pytest.raises(UnknownName, match="federaser"):
+        check_prepare_for(["federasr"])
+    with pytest.raises(
+        SettingsError, match=r"method 'retrain' needs nothing done in training; those that do: .*federaser"
+    ):
+        check_prepare_for(["conda", "retrain"])

@@ -72,8 +72,10 @@ def test_a_method_says_what_it_is(name) -> None:
     assert method.needs <= set(get_args(Need))
     with_one, with_three = (method.phases(settings_for(name, rounds), 5) for rounds in (1, 3))
     trained = [sum(phase.is_round for phase in phases) for phases in (with_one, with_three)]
-    assert trained in ([1, 3], [0, 0])
-    assert any(phase.to == "target" for phase in with_one) == ("target" in method.needs)
+    assert trained in ([1, 3], [0, 0]) or getattr(method, "own_rounds", False)
+    asked = {phase.to for phase in with_one}
+    # A joint phase may be of no use without the target, or do well with whoever is there.
+    assert "target" in method.needs if "target" in asked else not ("target" in method.needs and "all" not in asked)
     for phase in with_one:
         kind, _, action = phase.message.partition(".")
         assert kind in ("query", "train") and action

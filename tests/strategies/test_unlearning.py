@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from fedunlearn.errors import ClientError
 from fedunlearn.federation import Federation
 from fedunlearn.strategies.content import array_record, numpy_arrays
 from fedunlearn.strategies.inner import make_strategy
+from fedunlearn.strategies.reception import Answer
 from fedunlearn.strategies.unlearning import UnlearningStrategy
 from fedunlearn.tasks.training import TrainingSettings
 
@@ -194,3 +196,20 @@ def test_bytes_of_a_round_by_hand(place, tmp_path: Path) -> None:
         assert count["up"] == whole + 2 * 8  # num-examples and loss
         assert count["down"] == whole + 2 * 8  # seed and server-round
     assert torch.get_num_threads() >= 1
+
+
+@pytest.mark.parametrize("spec", ["fedavg", "fedmedian"])
+def test_each_sound_answer_of_a_round_is_shown_once_and_let_go(place, tmp_path: Path, spec: str) -> None:
+    shown: list[tuple[int, int, str]] = []
+    alive: list[weakref.ref[object]] = []
+
+    def keep(number: int, answer: Answer) -> None:
+        assert sum(one() is not None for one in alive) <= 1 or spec == "fedmedian"
+        alive.append(weakref.ref(answer))
+        shown.append((number, answer.client, digest_state({n: a.copy() for n, a in answer.arrays.items()})))
+
+    kept = train(place, tmp_path / "kept", wrapped(place, spec, keep_update=keep, first_round=3))
+    assert [(number, client) for number, client, _ in shown] == [(n, c) for n in (3, 4) for c in range(3)]
+    assert len({digest for *_, digest in shown}) == 6
+    plain = train(place, tmp_path / "plain", wrapped(place, spec, first_round=3))
+    assert digest_state(kept) == digest_state(plain)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fedunlearn.data.dataset import Dataset
-from fedunlearn.data.sources import packaged, vision
+from fedunlearn.data.sources import packaged, tables, vision
 from fedunlearn.data.sources.image_folder import PREFIX, load_image_folder
 from fedunlearn.data.sources.registered import Source, sources
 
-__all__ = ["Source", "load_dataset", "packaged", "sources", "vision"]
+__all__ = ["Source", "load_dataset", "packaged", "sources", "tables", "vision"]
 
 
 @lru_cache(maxsize=4)

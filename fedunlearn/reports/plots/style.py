@@ -31,6 +31,9 @@ class Look:
     width: float
 
 
+OURS = "selective-channels"
+"""The method that looks as the unlearned model does where none is called so."""
+
 _KNOWN = {
     "original": Look("#555555", "o", "-", 2.0),
     "unlearned": Look("#D55E00", "D", "-", 3.0),
@@ -38,20 +41,26 @@ _KNOWN = {
     "fine-tuned": Look("#009E73", "^", "--", 2.0),
     "retrained-same-budget": Look("#56B4E9", "v", "--", 2.0),
 }
-_CONTROL_COLOURS = ("#CC79A7", "#B08800", "#7F7F7F", "#8C564B", "#9467BD")
-_CONTROL_MARKERS = ("P", "X", "<", ">", "*")
+# Of lengths without a common divisor: 63 models before a pair of colour and marker comes again.
+_CONTROL_COLOURS = ("#CC79A7", "#B08800", "#7F7F7F", "#8C564B", "#9467BD", "#1B7837", "#2166AC")
+_CONTROL_MARKERS = ("P", "X", "<", ">", "*", "h", "p", "d", "8")
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
     """A look for each model; controls get theirs in the order in which they come."""
+    names = list(names)
+    known = dict(_KNOWN)
+    if "unlearned" not in names:
+        known[OURS] = known["unlearned"]
     result: dict[str, Look] = {}
     controls = 0
     for name in names:
-        if name in _KNOWN:
-            result[name] = _KNOWN[name]
+        if name in known:
+            result[name] = known[name]
             continue
-        place = controls % len(_CONTROL_COLOURS)
-        result[name] = Look(_CONTROL_COLOURS[place], _CONTROL_MARKERS[place], (0, (2, 1.5)), 1.6)
+        colour = _CONTROL_COLOURS[controls % len(_CONTROL_COLOURS)]
+        marker = _CONTROL_MARKERS[controls % len(_CONTROL_MARKERS)]
+        result[name] = Look(colour, marker, (0, (2, 1.5)), 1.6)
         controls += 1
     return result
 

@@ -1,0 +1,1 @@
+"""Methods against each other: who takes part, within which budget, tuned on what, on which forget set."""

@@ -1,0 +1,84 @@
+"""What methods make of the updates that the server kept: means over clients, sums over rounds, without the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedunlearn.errors import RequestError
+from fedunlearn.strategies.controls import say_how_many
+from fedunlearn.strategies.history import StoredUpdate
+from fedunlearn.strategies.method import ClientReply, Down, ModelState, Phase, State
+from fedunlearn.strategies.running_mean import RunningMean
+
+
+def at_the_server(compute: Callable[[State], State]) -> Phase:
+    """A phase in which only the server computes: those who stay are asked for nothing but their number of samples."""
+
+    def combine(state: State, replies: Sequence[ClientReply]) -> State:
+        with one_thread():
+            return compute(state)
+
+    return Phase("query.count", "remaining", lambda state: Down(), say_how_many, combine)
+
+
+def retained_updates(state: State, number: int) -> Iterator[StoredUpdate]:
+    """What the clients that stay sent in a kept round."""
+    return (one for one in state.history.updates(number) if one.client not in state.targets)
+
+
+def targets_updates(state: State, number: int) -> Iterator[StoredUpdate]:
+    """What the targets sent in a kept round."""
+    return (one for one in state.history.updates(number) if one.client in state.targets)
+
+
+def retained_mean(state: State, number: int) -> ModelState:
+    """The mean, weighted by samples, of the models that those who stay sent in a kept round.
+
+    Raises RequestError where only targets took part in it.
+    """
+    mean: RunningMean | None = None
+    for update in retained_updates(state, number):
+        arrays = {name: tensor.numpy() for name, tensor in update.model.items()}
+        mean = mean or RunningMean(arrays)
+        mean.add(arrays, update.weight, f"client {update.client}")
+    if mean is None:
+        raise RequestError(
+            f"nobody who stays took part in round {number}, so that it cannot be replayed; use another method."
+        )
+    return {name: torch.from_numpy(np.asarray(array)) for name, array in mean.result().items()}
+
+
+def floating(model: ModelState) -> list[str]:
+    """Names of the tensors that are not counters, in the model's order."""
+    return [name for name, tensor in model.items() if tensor.is_floating_point()]
+
+
+def flat(model: ModelState) -> Tensor:
+    """All floating values of a model as one vector."""
+    return torch.cat([model[name].reshape(-1) for name in floating(model)])
+
+
+def unflat(vector: Tensor, like: ModelState) -> ModelState:
+    """The inverse of `flat`; counters are those of `like`."""
+    found, at = dict(like), 0
+    for name in floating(like):
+        size = like[name].numel()
+        found[name] = vector[at : at + size].reshape(like[name].shape).clone()
+        at += size
+    return found
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """What is computed inside does not depend on the number of cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
