@@ -47,10 +47,10 @@ class SelectiveChannels:
     """Reference, attribute, then rounds in which only the selected channels and the output layer move.
 
     Options: `attribution` (a registered attribution method), `ranking` ("excess"; others are controls), and
-    `forget_step`: "reset" (the selected channels get the values with which training began, those of the last layer fresh
-    ones), "reset-and-raise" (also, after each recovery
-    round the target raises its losses to those of unseen data), "relabel" and "ascent" (nothing is reset; the target
-    takes one bounded step before the recovery rounds).
+    `forget_step`: "reset" (the selected channels get the values with which training began, those of the last layer
+    of channels fresh ones), "reset-and-raise" (also, after each recovery round the target raises its losses to those
+    of unseen data), "relabel" and "ascent" (nothing is reset; the target takes one bounded step before the recovery
+    rounds).
     """
 
     name: str = "selective-channels"
