@@ -35,7 +35,7 @@ def certificate_words(certificate: Mapping[str, Any]) -> list[str]:
     band = audit["band"]["size"]
     lines = [f"Certificate {certificate['id']}, issued {_day(certificate['issued'])}", ""]
     lines += ["What was asked", *(f"- {_asked(one)}" for one in certificate["asked"]), ""]
-    method = f"{done['method']} ({done['rounds']} rounds, {len(done['participants'])} clients took part)"
+    method = f"{done['method']} ({_count(done['rounds'], 'round')}, {_count(len(done['participants']), 'client')} took part)"
     if done["instead_of"]:
         method += f", in place of {done['instead_of']}: no client that asked was there to help"
     against = f"against {band} models that were retrained without the data."
@@ -109,3 +109,7 @@ def _short(digest: str) -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
