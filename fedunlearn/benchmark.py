@@ -126,6 +126,7 @@ def do(run: Run, out: Path) -> None:
     from fedunlearn.data.holding import holding
     from fedunlearn.federation import Federation
     from fedunlearn.pooled_audit import mostly_held_classes
+    from fedunlearn.reports.document import clean
     from fedunlearn.reports.provenance import environment
     from fedunlearn.server.run_folder import RunFolder
     from fedunlearn.server.session import Session
@@ -165,7 +166,8 @@ def do(run: Run, out: Path) -> None:
     if request.classes is None:
         session = Session(RunFolder.open(federation.folder))
         document["mostly_held_classes"] = mostly_held_classes(session, filed)
-    atomic_write_json(_file(run, out), document)
+    # A model that diverged has losses that JSON cannot write.
+    atomic_write_json(_file(run, out), clean(document))
 
 
 def _file_requests(federation: Federation, client: int | None, request: AskedFor) -> list[str]:
