@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import safetensors
 import safetensors.numpy
 import torch
 from safetensors import SafetensorError
@@ -19,6 +20,8 @@ from fedunlearn.strategies.method import Preparation, methods, training_hook
 
 FOLDER = "prepared"
 """Folder, in a client's own, of what it prepared: a file a method."""
+SAMPLES = "samples"
+"""What a file says of itself: of how many samples it was prepared."""
 
 
 def prepare(site: Site, model: nn.Module, samples: Samples, round: int) -> None:
@@ -33,6 +36,9 @@ def prepare(site: Site, model: nn.Module, samples: Samples, round: int) -> None:
         compute = training_hook(methods.get(name)).prepare
         if compute is None:
             continue
+        path = prepared_path(site.folder, name)
+        # From what was made of other samples nothing is taken over: it may know some that have been forgotten since.
+        known = read_prepared(site.folder, name) if _made_of(path) == str(len(samples)) else {}
         seed = derive_seed(site.seed, "prepare", name, round, site.client)
         arrays = compute(
             Preparation(
@@ -43,12 +49,12 @@ def prepare(site: Site, model: nn.Module, samples: Samples, round: int) -> None:
                 samples=samples,
                 training=site.training,
                 round=round,
-                prepared=read_prepared(site.folder, name),
+                prepared=known,
                 generator=torch.Generator().manual_seed(seed),
             )
         )
-        content = safetensors.numpy.save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
-        path = prepared_path(site.folder, name)
+        whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+        content = safetensors.numpy.save(whole, metadata={SAMPLES: str(len(samples))})
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_bytes(path, content, mode=0o600)
 
@@ -61,6 +67,15 @@ def prepared_path(folder: Path, method: str) -> Path:
 def prepared_files(folder: Path) -> list[Path]:
     """Files of all that the client of this folder prepared, for whichever method."""
     return sorted((folder / FOLDER).glob("[!.]*.safetensors"))
+
+
+def _made_of(path: Path) -> str | None:
+    """Of how many samples a file was prepared; None where there is none, or none that can be read."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as prepared:
+            return (prepared.metadata() or {}).get(SAMPLES)
+    except (SafetensorError, OSError):
+        return None
 
 
 def read_prepared(folder: Path, method: str) -> dict[str, np.ndarray]:

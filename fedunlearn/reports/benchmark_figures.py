@@ -9,7 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter, SymmetricalLogLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    MaxNLocator,
+    NullLocator,
+    PercentFormatter,
+    SymmetricalLogLocator,
+)
 
 from fedunlearn.reports.aggregate import CellAggregate, ModelAggregate
 from fedunlearn.reports.document import label_of
@@ -23,6 +30,8 @@ NEAR = 18.0
 """Pixels within which two marks are one spot for their numbers."""
 WITHIN = "as far as other retrained models"
 PRICES = (("cost.client_epochs", "Client epochs", "count"), ("cost.bytes", "Bytes both ways", "bytes"))
+SMALL = 0.02
+"""Mean distance to which the axis is linear; beyond it is logarithmic."""
 
 
 def distance_by_round(cell: CellAggregate) -> Figure | None:
@@ -238,7 +247,8 @@ def _price_axis(axes: Axes, prices: list[float], kind: str) -> None:
     if max(positive) / min(positive) > 3:
         axes.set_xscale("symlog", linthresh=min(positive), linscale=0.3)
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=min(positive), subs=[1, 2, 5]))
+        steps = [1] if max(positive) / min(positive) > 300 else [1, 2, 5]
+        axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=min(positive), subs=steps))
     axes.set_xlim(left=-0.05 * min(positive) if min(prices) == 0 else 0.8 * min(positive), right=1.3 * max(positive))
     # Below the smallest price there is only room for 0.
     least = 0.999 * min(positive)
@@ -248,9 +258,16 @@ def _price_axis(axes: Axes, prices: list[float], kind: str) -> None:
 def _distance_axis(axes: Axes) -> None:
     tidy(axes)
     axes.set_ylabel("mean distance to retrained", fontsize=11, color=TEXT)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     top = max(axes.get_ylim()[1], 0.02)
-    axes.set_ylim(bottom=-0.03 * top, top=min(1.05, top))
+    if top > 5 * SMALL:
+        # What is near to retrained is what matters, and would be a line on the floor.
+        axes.set_yscale("symlog", linthresh=SMALL, linscale=1.0)
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(FixedLocator([0, SMALL / 2, SMALL, 0.05, 0.1, 0.2, 0.5, 1]))
+        axes.set_ylim(bottom=-0.05 * SMALL, top=min(1.05, top))
+    else:
+        axes.set_ylim(bottom=-0.03 * top, top=min(1.05, top))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def _title(figure: Figure, cell: CellAggregate) -> None:

@@ -35,7 +35,9 @@ def certificate_words(certificate: Mapping[str, Any]) -> list[str]:
     band = audit["band"]["size"]
     lines = [f"Certificate {certificate['id']}, issued {_day(certificate['issued'])}", ""]
     lines += ["What was asked", *(f"- {_asked(one)}" for one in certificate["asked"]), ""]
-    method = f"{done['method']} ({_count(done['rounds'], 'round')}, {_count(len(done['participants']), 'client')} took part)"
+    method = (
+        f"{done['method']} ({_count(done['rounds'], 'round')}, {_count(len(done['participants']), 'client')} took part)"
+    )
     if done["instead_of"]:
         method += f", in place of {done['instead_of']}: no client that asked was there to help"
     against = f"against {band} models that were retrained without the data."

@@ -60,7 +60,13 @@ class LedgerRecorder:
                     participants=tuple(answer.client for answer in outcome.answers),
                     dropped=outcome.dropped,
                     bytes=weight,
-                    metrics={**report.metrics, "phase": report.number, "passes": passes(outcome), **processed(outcome)},
+                    metrics={
+                        **report.metrics,
+                        "phase": report.number,
+                        "passes": passes(outcome),
+                        **processed(outcome),
+                        **open_gates(outcome),
+                    },
                     seconds=outcome.seconds,
                     extras=extras,
                     seed=after.seed,
@@ -113,6 +119,12 @@ def processed(outcome: Outcome) -> dict[str, dict[str, float]]:
         if "num-examples" in a.metrics
     }
     return {"processed": samples}
+
+
+def open_gates(outcome: Outcome) -> dict[str, dict[str, float]]:
+    """Under "gate_open", the share of batches that each target found below tau; nothing where nobody says."""
+    shares = {str(a.client): float(a.metrics["gate-open"]) for a in outcome.answers if "gate-open" in a.metrics}  # type: ignore[arg-type]
+    return {"gate_open": shares} if shares else {}
 
 
 def _by_client(outcome: Outcome) -> dict[str, Mapping[str, int]]:

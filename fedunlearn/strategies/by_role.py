@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fedunlearn.errors import ClientError
 from fedunlearn.strategies.aggregation import Average, RunningAverage
 from fedunlearn.strategies.method import ClientReply, State
+from fedunlearn.strategies.serving import TargetGone
 
 _WEIGHT = "weight"
 
@@ -109,7 +109,7 @@ def add_kept(name: str) -> Average:
 
 @dataclass(frozen=True)
 class AverageWithTarget(Average):
-    """FedAvg of a joint phase that makes no sense without a target: then it raises ClientError."""
+    """FedAvg of a joint phase that makes no sense without a target: then it raises TargetGone."""
 
     def begin(self, state: State) -> RunningAverage:
         """The average before the first reply."""
@@ -127,9 +127,9 @@ class _InsistingOnTarget(RunningAverage):
         self._target_answered = self._target_answered or reply.role == "target"
 
     def result(self) -> State:
-        """The state after the round. Raises ClientError where no target answered."""
+        """The state after the round. Raises TargetGone where no target answered."""
         if not self._target_answered:
-            raise ClientError(
+            raise TargetGone(
                 "no target answered, and without one this round forgets nothing; use a method that needs none, such "
                 "as retrain."
             )

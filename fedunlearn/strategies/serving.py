@@ -99,12 +99,14 @@ def serve(
     Raises:
         RequestError: the method does not serve a scope of the job, lacks what it needs, or nobody would be left with
             data.
-        TargetGone: a phase needs a target and none answered.
+        TargetGone: a phase needs a target and none answered; of a target's own steps the first does.
         ClientError: nobody answered a phase.
     """
     check_serves(method, job, roster)
     check_needs(method, Supplies.of(state))
     phases = checked_phases(method, state.settings, state.rounds)
+    # A method that needs a target has forgotten nothing before the first phase that is the target's alone.
+    first = next((n for n, phase in enumerate(phases) if phase.to == "target" and "target" in method.needs), None)
     done, state = recorder.resume(state)
     base_digest, base_record = digest_state(state.base), state_record(state.base)
     for number in range(done, len(phases)):
@@ -123,7 +125,7 @@ def serve(
         collect = _Collected(phase, state, job)
         contents = dict.fromkeys(clients, content)
         outcome = exchange(grid, roster, phase.message, contents, timeout, base=base_record, take=collect.take)
-        if not outcome.answers and phase.trains and phase.to == "target":
+        if not outcome.answers and phase.trains and phase.to == "target" and number != first:
             # A target that has left cannot take its own step; the remaining clients go on without it.
             recorder.record(state, state, PhaseReport(number, phase, outcome))
             continue

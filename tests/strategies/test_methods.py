@@ -19,6 +19,7 @@ from fedunlearn.strategies.content import ARRAYS, SCALAR_BYTES, numpy_arrays
 from fedunlearn.strategies.method import EVERY_SCOPE, Need, checked_phases, methods
 from fedunlearn.strategies.recovery import local_recipe
 from fedunlearn.strategies.running_mean import RunningMean
+from fedunlearn.strategies.serving import TargetGone
 from fedunlearn.tasks.training import train_locally
 
 CASES = [(name, scope) for name in methods.names() for scope in sorted(methods.get(name).scopes)]
@@ -208,12 +209,13 @@ def test_the_mask_is_all_that_the_target_says(place) -> None:
     assert set(answer.metrics) <= {"num-examples", "seconds"}
 
 
-def test_without_a_target_nothing_can_be_localised(place) -> None:
-    from fedunlearn.strategies.serving import TargetGone
-
-    alone = replace(place.roster, members={c: m for c, m in place.roster.members.items() if c != 0})
-    with pytest.raises(TargetGone, match="there is no target client"):
-        place.serve("classes", settings_for("selective-channels", 1), roster=alone)
+@pytest.mark.parametrize("name", [name for name in methods.names() if "target" in methods.get(name).needs])
+def test_without_the_target_that_it_needs_a_method_pretends_nothing(place, name) -> None:
+    """The server retrains instead, which it does for no other error."""
+    scope, target = ("client", 1) if "client" in methods.get(name).scopes else ("classes", 0)
+    alone = replace(place.roster, members={c: m for c, m in place.roster.members.items() if c != target})
+    with pytest.raises(TargetGone, match=r"there is no target client|no target answered"):
+        place.serve(scope, settings_for(name, 1), roster=alone)
 
 
 def test_a_random_ranking_takes_as_many_channels_as_the_method(place) -> None:

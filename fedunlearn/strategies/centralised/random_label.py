@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.randomness import derive_seed
@@ -63,7 +64,10 @@ def _train(work: Work) -> Reply:
     recipe = local_recipe(work.training, work.settings)
     portion = None if work.mask is None else work.portion
     result = train_locally(work.task, work.model, samples, recipe, work.generator, portion)
-    return work.updated(len(samples), loss=result.mean_loss, epochs=recipe.local_epochs)
+    # However often they were shown: a mean over fewer samples says too much of each.
+    several = len(work.forget) + len(work.retain) >= MINIMUM_SAMPLES
+    loss = {"loss": result.mean_loss} if several else {}
+    return work.updated(len(samples), epochs=recipe.local_epochs, **loss)
 
 
 methods.register("random-label", RandomLabel())

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.data.dataset import Samples
@@ -22,7 +21,7 @@ from fedunlearn.strategies.recovery import send_packed
 from fedunlearn.tasks.training import evaluate
 
 CLASSES = "classes"
-"""The one array of a reply, (K,): for each class, the share of all samples asked about that is of it and wrong."""
+"""The one array of a reply, (K,): a K-th of the error in each place, for a class of its own may have few samples."""
 REWIND_MESSAGE = "query.error"
 _ERRORS = "errors"
 
@@ -59,7 +58,7 @@ def _mean_error(replies: Sequence[ClientReply]) -> float:
 
 def _say_forget_error(work: Work) -> Reply:
     check_enough(work.forget, "forgotten")
-    return _told(work, _errors(work, work.forget))
+    return _told(work, work.forget)
 
 
 def _say_unseen_error(work: Work) -> Reply:
@@ -68,17 +67,13 @@ def _say_unseen_error(work: Work) -> Reply:
     own = work.held_out.take(alike.nonzero().squeeze(1))
     unseen = own if len(own) >= MINIMUM_SAMPLES else work.held_out
     check_enough(unseen, "held-out")
-    return _told(work, _errors(work, unseen))
+    return _told(work, unseen)
 
 
-def _errors(work: Work, samples: Samples) -> Tensor:
-    """For each class, the share of all `samples` that is of it and answered wrongly, (K,)."""
+def _told(work: Work, samples: Samples) -> Reply:
     wrong = evaluate(work.task, work.model, samples).predictions != samples.labels
-    return torch.bincount(samples.labels[wrong], minlength=work.classes) / len(samples)
-
-
-def _told(work: Work, errors: Tensor) -> Reply:
-    return Reply({CLASSES: errors.float().numpy()}, {"num-examples": len(work.forget)})
+    share = float(wrong.double().mean()) / work.classes
+    return Reply({CLASSES: np.full(work.classes, share, np.float32)}, {"num-examples": len(work.forget)})
 
 
 GO_BACK = Phase(REWIND_MESSAGE, "target", send_packed, _say_unseen_error, _go_back)

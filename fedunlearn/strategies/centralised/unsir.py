@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.strategies.aggregation import average
@@ -94,7 +95,10 @@ def _impair(work: Work) -> Reply:
     reply = train_forgetting(work, samples, loss, forget_recipe(work, FORGET_RATE))
     # Noise is worked through too, once in each of its steps.
     epochs = reply.metrics["epochs"] + learnt / len(samples)
-    return replace(reply, metrics={**reply.metrics, "epochs": epochs})
+    metrics = {**reply.metrics, "epochs": epochs}
+    if 0 < len(work.retain) < MINIMUM_SAMPLES:
+        del metrics["loss"]  # who knows the noise knows the share of so few samples in it
+    return replace(reply, metrics=metrics)
 
 
 def maximise_loss(

@@ -15,6 +15,7 @@ from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError
 from fedunlearn.strategies.aggregation import average
+from fedunlearn.strategies.centralised.passes import wrong_labels
 from fedunlearn.strategies.controls import say_how_many
 from fedunlearn.strategies.method import (
     ClientReply,
@@ -52,8 +53,7 @@ def learn_heads(preparation: Preparation) -> dict[str, np.ndarray]:
         return {}
     inputs = preparation.task.inputs(samples.inputs)
     features = features_of(preparation.task, preparation.model, inputs, preparation.layout)
-    wrong = torch.randint(1, preparation.classes, samples.labels.shape, generator=generator)
-    wrong = (samples.labels + wrong) % preparation.classes
+    wrong = wrong_labels(samples.labels, preparation.classes, generator)
     wanted = {RIGHT: samples.labels, EVERYTHING: wrong}
     counts = torch.bincount(samples.labels, minlength=preparation.classes)
     for label in (counts >= MINIMUM_SAMPLES).nonzero().flatten().tolist():
@@ -174,7 +174,8 @@ def _reply(work: Work, names: Sequence[str], examples: int) -> Reply:
     names = [name for name in names if f"{name}/{work.layout.output[0]}" in work.prepared]
     if not names:
         raise ClientError(
-            f"this client has no auxiliary head for what is asked about: it needs {MINIMUM_SAMPLES} samples of it."
+            f"this client has no auxiliary head for what is asked about, which takes {MINIMUM_SAMPLES} samples of it; "
+            "use a method that needs nothing prepared, such as retrain."
         )
     head = {
         one: np.stack([work.prepared[f"{name}/{one}"] for name in names]).mean(axis=0, dtype=np.float32)

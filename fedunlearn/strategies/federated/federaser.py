@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fedunlearn.config import UnlearnSettings
+from fedunlearn.errors import RequestError
 from fedunlearn.strategies.aggregation import Average
 from fedunlearn.strategies.federated.stored_rounds import at_the_server, floating, one_thread, retained_mean
 from fedunlearn.strategies.method import Down, ModelState, Need, Phase, Scope, State, TrainingHook, Work, methods
@@ -32,7 +33,7 @@ class FedEraser:
 
     name: str = "federaser"
     source: str = (
-        "Liu et al. 2021 (IWQoS); reconstruction: counters of normalisation layers are taken from the calibrating "
+        "Liu et al. 2021 (IWQoS); reconstruction: statistics of normalisation layers are taken from the calibrating "
         "training, weights of clients are their numbers of samples"
     )
     scopes: frozenset[Scope] = frozenset({"client"})
@@ -83,7 +84,14 @@ def _replayed(state: State) -> list[int]:
 
 
 def _first(state: State) -> State:
-    return replace(state, model=retained_mean(state, _replayed(state)[0]))
+    interval, replayed = _interval(state.settings), _replayed(state)
+    if len(replayed) < len(range(1, state.rounds + 1, interval)):
+        kept = ", ".join(map(str, state.history.rounds()))
+        raise RequestError(
+            f"interval = {interval}: it asks for rounds between those that this run kept ({kept}); choose a multiple of "
+            "the interval at which they were kept."
+        )
+    return replace(state, model=retained_mean(state, replayed[0]))
 
 
 def _recipe(work: Work) -> TrainingSettings:

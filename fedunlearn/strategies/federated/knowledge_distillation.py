@@ -48,7 +48,7 @@ class KnowledgeDistillation:
 def without_targets(state: State) -> ModelState:
     """The model less all that the targets added to it: in each kept round their share of the mean, times their change.
 
-    Counters of normalisation layers stay.
+    Statistics of normalisation layers stay.
     """
     left = flat(state.model).double()
     for number in state.history.rounds():

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from fedunlearn.channels.packing import unpack
 from fedunlearn.config import UnlearnSettings
-from fedunlearn.errors import ClientError
 from fedunlearn.strategies.aggregation import average, weight_of
 from fedunlearn.strategies.federated.weight_vectors import flatten, weight_names, with_weights
 from fedunlearn.strategies.method import EVERY_SCOPE, ClientReply, Need, Phase, Reply, Scope, State, Work, methods
@@ -113,10 +112,6 @@ def _keep_gradient(state: State, replies: Sequence[ClientReply]) -> State:
 def _descend(state: State, replies: Sequence[ClientReply], step: float) -> State:
     names = weight_names(state.model, state.layout)
     if not all(f"{TARGET}{name}" in state.arrays for name in names):
-        if all(torch.equal(state.model[name], state.base[name]) for name in names):
-            raise ClientError(
-                "no target answered, and without its gradient nothing is forgotten: use a method without one."
-            )
         return state  # it answered before, and is away now
     before = flatten(state.model, names)
     gradient = flatten({name: torch.from_numpy(state.arrays[f"{TARGET}{name}"]) for name in names}, names)

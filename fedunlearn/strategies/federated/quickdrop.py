@@ -104,7 +104,8 @@ def synthetic_samples(prepared: Mapping[str, np.ndarray], labels: Tensor) -> Sam
     images = {label: torch.from_numpy(np.array(array)) for label, array in found.items() if array is not None}
     if not images:
         raise ClientError(
-            f"this client has condensed nothing of what is asked about: it needs {MINIMUM_SAMPLES} samples of a class."
+            f"this client has condensed nothing of what is asked about, which takes {MINIMUM_SAMPLES} samples of a "
+            "class; use a method that needs nothing prepared, such as retrain."
         )
     return Samples.concat([Samples(one, torch.full((len(one),), label)) for label, one in images.items()])
 

@@ -22,6 +22,7 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import ClientError
 from fedunlearn.strategies.aggregation import average, weighted_mean
+from fedunlearn.strategies.centralised.passes import wrong_labels
 from fedunlearn.strategies.estimate import Estimate, Facts
 from fedunlearn.strategies.method import ClientReply, Down, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.option import choice, number, whole
@@ -125,11 +126,6 @@ def _select(state: State, replies: Sequence[ClientReply]) -> State:
     return replace(state, mask=top_ratio(scores, ratio, state.layout))
 
 
-def wrong_labels(labels: Tensor, classes: int, generator: torch.Generator) -> Tensor:
-    """For each label another one, evenly drawn."""
-    return (labels + torch.randint(1, classes, labels.shape, generator=generator)) % classes
-
-
 @dataclass(frozen=True)
 class _PerturbedRecovery(Recovery):
     """Train on the retained samples, and on what is to go under wrong labels."""
@@ -173,7 +169,9 @@ def _train_on_noise(work: Work) -> Reply:
     recipe = replace(recipe, local_epochs=recipe.local_epochs * work.settings.rounds)
     samples = Samples(inputs, torch.arange(count))
     result = train_locally(work.task, work.model, samples, recipe, work.generator, work.portion, loss=divergence)
-    return work.updated(len(work.forget), loss=result.mean_loss, epochs=recipe.local_epochs)
+    # An epoch of the noise is not one of the client's own.
+    passes = recipe.local_epochs * count / max(1, len(work.forget))
+    return work.updated(len(work.forget), loss=result.mean_loss, epochs=passes)
 
 
 methods.register("selective-channels-paper", SelectiveChannelsOfThePaper())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fedunlearn.errors import RequestError
+from fedunlearn.strategies.centralised.importance import is_weight
 from fedunlearn.strategies.controls import say_how_many
 from fedunlearn.strategies.history import StoredUpdate
 from fedunlearn.strategies.method import ClientReply, Down, ModelState, Phase, State
@@ -31,11 +32,6 @@ def retained_updates(state: State, number: int) -> Iterator[StoredUpdate]:
     return (one for one in state.history.updates(number) if one.client not in state.targets)
 
 
-def targets_updates(state: State, number: int) -> Iterator[StoredUpdate]:
-    """What the targets sent in a kept round."""
-    return (one for one in state.history.updates(number) if one.client in state.targets)
-
-
 def retained_mean(state: State, number: int) -> ModelState:
     """The mean, weighted by samples, of the models that those who stay sent in a kept round.
 
@@ -54,17 +50,20 @@ def retained_mean(state: State, number: int) -> ModelState:
 
 
 def floating(model: ModelState) -> list[str]:
-    """Names of the tensors that are not counters, in the model's order."""
-    return [name for name, tensor in model.items() if tensor.is_floating_point()]
+    """Names of the tensors that are trained, in the model's order.
+
+    Statistics of normalisation layers are no sum of contributions: subtracted or dampened, a variance is none any more.
+    """
+    return [name for name, tensor in model.items() if is_weight(name, tensor)]
 
 
 def flat(model: ModelState) -> Tensor:
-    """All floating values of a model as one vector."""
+    """All trained values of a model as one vector."""
     return torch.cat([model[name].reshape(-1) for name in floating(model)])
 
 
 def unflat(vector: Tensor, like: ModelState) -> ModelState:
-    """The inverse of `flat`; counters are those of `like`."""
+    """The inverse of `flat`; statistics and counters are those of `like`."""
     found, at = dict(like), 0
     for name in floating(like):
         size = like[name].numel()

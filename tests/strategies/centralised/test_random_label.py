@@ -57,6 +57,14 @@ def test_with_one_client_it_is_training_on_both_kinds_of_samples(tiny, repeats: 
     assert served.replies[0][1][0].metrics["num-examples"] == 24 * repeats + 44
 
 
+@pytest.mark.parametrize(("forget", "retain", "told"), [(4, 0, False), (4, 15, False), (4, 16, True), (20, 0, True)])
+def test_repeating_few_samples_does_not_make_many_of_them(tiny, forget: int, retain: int, told: bool) -> None:
+    none = tiny.samples(1, 1).take(torch.empty(0, dtype=torch.int64))
+    client = tiny.Client(forget=tiny.samples(forget, 1), retain=tiny.samples(retain, 2) if retain else none)
+    served = tiny.serve(tiny.network(), [client], "random-label", repeats=20)
+    assert ("loss" in served.replies[0][1][0].metrics) is told
+
+
 def test_without_a_target_nothing_is_called_forgotten(tiny) -> None:
     with pytest.raises(ClientError, match="no target answered"):
         tiny.serve(tiny.network(), [tiny.Client(retain=tiny.samples(30, 2))], "random-label")

@@ -119,6 +119,17 @@ def test_the_reference_is_of_the_forgotten_classes_where_there_are_enough(tiny) 
     assert set(reply.arrays) == {"classes"} and reply.arrays["classes"].shape == (tiny.CLASSES,)
 
 
+def test_no_class_has_an_error_of_its_own(tiny) -> None:
+    """Of a class the target may hold one sample, whose fate nobody is told."""
+    forget = tiny.samples(30, 1, classes=[0])
+    forget.labels[0] = 1
+    clients = [tiny.Client(forget=forget, held_out=tiny.samples(25, 5)), tiny.Client(retain=tiny.samples(40, 2))]
+    served = tiny.serve(tiny.network(), clients, "scrub", rounds=2, rewind=True)
+    told = [reply.arrays["classes"] for phase, [reply] in served.replies if phase.message == "query.error"]
+    assert len(told) == 3 and any(errors.any() for errors in told)
+    assert all((errors == errors[0]).all() for errors in told)
+
+
 @pytest.mark.parametrize(("forget", "held_out"), [(19, 40), (30, 19)])
 def test_errors_of_few_samples_are_withheld(tiny, forget: int, held_out: int) -> None:
     target = tiny.Client(forget=tiny.samples(forget, 1), held_out=tiny.samples(held_out, 2))

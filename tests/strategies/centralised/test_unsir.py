@@ -61,6 +61,13 @@ def test_passes_over_noise_count(tiny) -> None:
     assert impaired.metrics["epochs"] == pytest.approx(2 + 2 * 5 * 10 / 50)
 
 
+@pytest.mark.parametrize(("retained", "told"), [(19, False), (20, True)])
+def test_noise_does_not_make_a_mean_of_few_samples_one_of_many(tiny, retained: int, told: bool) -> None:
+    clients = [tiny.Client(forget=tiny.samples(30, 1, classes=[0]), retain=tiny.samples(retained, 2, classes=[1, 2]))]
+    served = tiny.serve(tiny.network(), clients, "unsir", noises=5, steps=2)
+    assert ("loss" in served.replies[0][1][0].metrics) is told
+
+
 def test_a_class_is_left_behind_what_fine_tuning_leaves(tiny) -> None:
     start = tiny.serve(tiny.network(), [tiny.Client(retain=tiny.samples(150, 3))], "fine-tune", rounds=30).model
     forget = tiny.samples(60, 1, classes=[0])

@@ -78,6 +78,13 @@ def test_the_first_model_is_the_mean_of_what_those_who_stay_sent_at_first(place)
     assert digest_state(state.model) == digest_state(retained_mean(start, 1))
 
 
+def test_an_interval_at_which_nothing_was_kept_is_told_of_and_not_shortened(place) -> None:
+    start = replace(place.state("client", settings(interval=1)), rounds=4)
+    count = methods.get("federaser").phases(start.settings, 4)[0]
+    with pytest.raises(RequestError, match=r"interval = 1: it asks for rounds between those .* kept \(1, 2\); choose"):
+        count.combine(start, [])
+
+
 def test_rounds_follow_from_the_interval() -> None:
     method = methods.get("federaser")
     rounds = [sum(p.is_round for p in method.phases(settings(interval=n), 15)) for n in (1, 2, 5)]

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedunlearn.config import UnlearnSettings
-from fedunlearn.errors import ClientError
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.federated.orthogonal_descent import (
     orthogonal_direction,
@@ -120,12 +119,6 @@ def test_recovery_does_not_go_back(place) -> None:
     step = flatten(recovered.model, names) - flatten(unlearned.model, names)
     assert float(away.norm()) > 0 and float(step.norm()) > 0
     assert float((away @ step).abs() / (away.norm() * step.norm())) < 1e-4
-
-
-def test_without_the_target_nothing_is_pretended(place) -> None:
-    alone = replace(place.roster, members={c: m for c, m in place.roster.members.items() if c != 1})
-    with pytest.raises(ClientError, match="without its gradient nothing is forgotten"):
-        place.serve("client", UnlearnSettings(method="fedosd", rounds=1), roster=alone)
 
 
 def test_a_target_that_is_away_later_is_gone_without(place) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from fedunlearn.config import UnlearnSettings
-from fedunlearn.errors import ClientError, SettingsError
+from fedunlearn.errors import SettingsError
 from fedunlearn.strategies.federated.projected_ascent import (
     Ascent,
     ascend,
@@ -110,12 +109,6 @@ def test_the_targets_losses_rise_before_the_others_recover(place) -> None:
     )
     assert after > before
     assert witness.after[0].arrays["clients"].tolist() == [5.0]
-
-
-def test_without_the_target_nothing_is_pretended(place) -> None:
-    alone = replace(place.roster, members={c: m for c, m in place.roster.members.items() if c != 1})
-    with pytest.raises(ClientError, match="without its ascent nothing is forgotten"):
-        place.serve("client", UnlearnSettings(method="projected-gradient-ascent", rounds=1), roster=alone)
 
 
 @pytest.mark.parametrize("options", [{"clip": 0}, {"ascent_epochs": 0}, {"stop_distance": -1.0}])

@@ -139,6 +139,14 @@ def test_no_sample_takes_part_in_the_centralised_variant(make_work) -> None:
         trained(forget=whole)
 
 
+def test_passes_over_noise_are_counted_as_passes_over_the_clients_own(make_work) -> None:
+    settings = UnlearnSettings(method=NAME, rounds=3, local_epochs=2, options={"variant": "centralised", "noise": 40})
+    whole = make_work().forget
+    some = whole.take((whole.labels == 1).nonzero().squeeze(1))
+    metrics = methods.get(NAME).phases(settings, 2)[1].compute(make_work(settings=settings, forget=some)).metrics
+    assert metrics["num-examples"] * metrics["epochs"] == pytest.approx(40 * 3 * 2)
+
+
 def test_the_estimate_by_hand() -> None:
     facts = Facts(
         targets=2,
