@@ -259,7 +259,7 @@ def test_tau_is_measured_again_on_schedule() -> None:
 def test_a_mean_of_few_samples_is_withheld() -> None:
     with pytest.raises(ClientError, match="fewer than 20 samples and withholds"):
         serve([client(samples(30, 1), samples(70, 2), samples(19, 3))])
-    with pytest.raises(ClientError, match="of the forgotten classes and withholds.*tau=log-k"):
+    with pytest.raises(ClientError, match=r"of the forgotten classes and withholds.*tau=log-k"):
         serve([client(samples(30, 1, [1]), samples(70, 2), samples(50, 3, [0, 2]))], tau="class")
     _, told = serve([client(samples(19, 1), samples(70, 2))], tau=1.0)
     assert "gate-open" not in told[-1][1][0].metrics
@@ -401,9 +401,24 @@ def test_a_round_on_every_task_that_needs_no_network(tmp_path, task: str, client
         task, clients=clients, partition="iid", rounds=1, local_epochs=1, workers=0, out=tmp_path / "run"
     )
     federation.train()
-    request = federation.request(client=0)
-    served = federation.unlearn(request, method="nabla-tau", rounds=1)
+    request = federation.request_deletion(client=0)
+    [served] = federation.unlearn(request, method="nabla-tau", rounds=1)
     ledger = federation._session().ledger
     [row] = ledger.rounds(served.branch)
     assert row.digest_before != row.digest_after
     assert row.metrics["gate_open"].keys() == {"0"} and 0 <= row.metrics["gate_open"]["0"] <= 1
+
+
+@pytest.mark.parametrize("channels", ["all", "selected"])
+def test_the_forget_sets_loss_comes_nearer_to_tau_than_by_fine_tuning(place, channels: str) -> None:
+    """Client 1 leaves a model that is far from done: fine-tuning goes on teaching what the client had, too."""
+    site = place.sites[1]
+    forget = site.holding.samples.take(site.holding.training_positions())
+    options: dict = {"tau": 1.5, "alpha": 0.9, "channels": channels}
+    own, witness = place.serve("client", UnlearnSettings(method="nabla-tau", rounds=3, options=options))
+    plain, _ = place.serve("client", UnlearnSettings(method="fine-tune", rounds=3))
+    raised, tuned = (mean_loss(site.task, site.load(model), forget) for model in (own.model, plain.model))
+    assert tuned < raised < 1.5
+    answers = [report.outcome.answers for report in witness.reports if report.phase.trains]
+    gates = [[a.metrics["gate-open"] for a in some if "gate-open" in a.metrics] for some in answers]
+    assert [len(some) for some in gates] == [1, 1, 1] and gates[0][0] > 0

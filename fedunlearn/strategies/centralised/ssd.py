@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.strategies.by_role import KeepMean, kept, without_kept
@@ -60,7 +61,9 @@ def _of_forget_set(work: Work) -> Reply:
 
 
 def _of_everything(work: Work) -> Reply:
-    samples = Samples.concat([work.forget, work.retain])
+    # Of few retained samples the difference to what was said of the forget set would tell.
+    told_apart = len(work.forget) >= MINIMUM_SAMPLES > len(work.retain)
+    samples = work.forget if told_apart else Samples.concat([work.forget, work.retain])
     check_enough(samples, "training")
     return _importance(work, samples)
 

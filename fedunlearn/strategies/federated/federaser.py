@@ -88,8 +88,8 @@ def _first(state: State) -> State:
     if len(replayed) < len(range(1, state.rounds + 1, interval)):
         kept = ", ".join(map(str, state.history.rounds()))
         raise RequestError(
-            f"interval = {interval}: it asks for rounds between those that this run kept ({kept}); choose a multiple of "
-            "the interval at which they were kept."
+            f"interval = {interval}: it asks for rounds between those that this run kept ({kept}); choose a multiple "
+            "of the interval at which they were kept."
         )
     return replace(state, model=retained_mean(state, replayed[0]))
 

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError
 from fedunlearn.strategies.centralised.ssd import dampen
+from fedunlearn.strategies.method import methods
 
 importances = hnp.arrays(np.float32, 6, elements=st.floats(0, 1e6, width=32))
 weights = hnp.arrays(np.float32, 6, elements=st.floats(-1e3, 1e3, width=32))
@@ -31,7 +33,7 @@ def squared(tiny, model, samples, size: int) -> dict[str, torch.Tensor]:
 def test_by_hand(tiny, gradients: str) -> None:
     """One target that keeps samples and two other clients, all of full batches: a centralised computation."""
     clients = [
-        tiny.Client(forget=tiny.samples(24, 1, classes=[0]), retain=tiny.samples(8, 2)),
+        tiny.Client(forget=tiny.samples(24, 1, classes=[0]), retain=tiny.samples(24, 2)),
         tiny.Client(retain=tiny.samples(40, 3)),
         tiny.Client(retain=tiny.samples(24, 4)),
     ]
@@ -66,6 +68,15 @@ def test_importances_of_few_samples_are_withheld(tiny) -> None:
     clients = [tiny.Client(forget=tiny.samples(19, 1)), tiny.Client(retain=tiny.samples(40, 2))]
     with pytest.raises(ClientError, match="fewer than 20 forgotten samples"):
         tiny.serve(tiny.network(), clients, "ssd")
+
+
+@pytest.mark.parametrize(("forget", "retain", "counted"), [(24, 19, 24), (24, 20, 44), (19, 8, 27)])
+def test_few_retained_samples_are_not_told_by_a_difference(tiny, forget: int, retain: int, counted: int) -> None:
+    client = tiny.Client(forget=tiny.samples(forget, 1), retain=tiny.samples(retain, 2))
+    settings = UnlearnSettings(method="ssd", options={"gradients": "sample"})
+    _, everything = methods.get("ssd").phases(settings, 3)
+    reply = everything.compute(tiny.work_of(tiny.start(tiny.network(), settings), client, 1, everything, 0))
+    assert reply.metrics["num-examples"] == counted
 
 
 def test_statistics_of_normalisation_stay(tiny) -> None:
