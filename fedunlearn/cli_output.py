@@ -96,9 +96,14 @@ def table(records: Sequence[Any]) -> RenderableType:
 
 
 def estimates(choice: Any) -> list[dict[str, Any]]:
-    """The candidates of a choice of method as rows: what each would cost, or why it cannot serve."""
+    """The candidates of a choice of method as rows: what each would cost, or why it cannot serve.
+
+    Those that are never chosen, controls and baselines, have none.
+    """
     rows = []
     for one in plain(choice)["candidates"]:
+        if not one["earnest"]:
+            continue
         cost = one["estimate"] or {"rounds": None, "bytes": None, "client_seconds": None}
         rows.append({"method": one["method"], "serves": "yes" if one["serves"] else one["why_not"], **cost})
     return rows

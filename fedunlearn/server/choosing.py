@@ -67,7 +67,7 @@ def choose(session: Session, roster: Roster, job: Job, settings: UnlearnSettings
     def judged(name: str) -> Candidate:
         method = methods.get(name)
         if not getattr(method, "earnest", True):
-            return Candidate(name, False, "it is there to be compared with, not to serve a request.")
+            return Candidate(name, False, "it is there to be compared with, not to serve a request.", earnest=False)
         try:
             own = _settings_for(session, job, settings, name)
             check_serves(method, job, roster)

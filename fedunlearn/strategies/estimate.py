@@ -60,12 +60,14 @@ class Candidate:
         serves: whether it can serve the request.
         why_not: why it cannot, or is not to be chosen: a sentence, or empty.
         estimate: None where it cannot.
+        earnest: whether it is there to serve requests, and not to be compared with.
     """
 
     method: str
     serves: bool
     why_not: str = ""
     estimate: Estimate | None = None
+    earnest: bool = True
 
 
 def estimate(method: Method, settings: UnlearnSettings, facts: Facts) -> Estimate:
