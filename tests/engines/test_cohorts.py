@@ -73,7 +73,9 @@ def test_messages_around_the_same_arrays_are_answered_together(grid_of):
     with grid_of(Together(), 6) as grid:
         for round_number in (1, 2):
             replies = list(grid.send_and_receive(to_all(grid)))
-            assert asked(replies, "together") == [3 if grid_of.workers else 6] * 6
+            sizes = asked(replies, "together")
+            # A worker that has nothing to do takes over what another has not begun, and divides its cohort.
+            assert 1 < max(sizes) <= 3 if grid_of.workers else sizes == [6] * 6
             assert asked(replies, "client") == list(range(6))
             assert asked(replies, "calls") == [round_number] * 6
 
