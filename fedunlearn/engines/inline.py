@@ -55,7 +55,7 @@ class InlineClients:
         All calls have the same limit.
         """
         while not enough():
-            together = list(islice(calls, max(self._cohort, self._ahead)))
+            together = list(islice(calls, self._cohort if self._cohort > 1 else self._ahead))
             if not together:
                 return
             started = time.perf_counter()

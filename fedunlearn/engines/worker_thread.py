@@ -26,25 +26,43 @@ class Overdue(Exception):
 
 
 class _Calls(Generic[T]):
-    """Calls that are handed to the thread together, and how far it has come."""
+    """Calls that are handed to the thread together, and how far it has come.
+
+    Whoever waits for them leaves them between two calls or in one, never while one ends: each is made once at most,
+    and what is among `results` then stays all there is.
+    """
 
     def __init__(self, functions: Sequence[Callable[[], T]]) -> None:
         self.functions = functions
         self.results: list[T] = []
         self.error: BaseException | None = None
         self.begun = time.monotonic()
-        self.left = False
+        self._left = False
+        self._lock = threading.Lock()
 
     def run(self) -> None:
         """Run them until one raises, or nobody waits any more."""
         try:
             for function in self.functions:
-                if self.left:
-                    return
-                self.begun = time.monotonic()
-                self.results.append(function())
+                with self._lock:
+                    if self._left:
+                        return
+                    self.begun = time.monotonic()
+                result = function()
+                with self._lock:
+                    if self._left:
+                        return
+                    self.results.append(result)
+                    self.begun = time.monotonic()
         except BaseException as error:
             self.error = error
+
+    def leave(self, timeout: float = 0.0) -> bool:
+        """Wait no more if the present call has taken `timeout` seconds; whether that is so. Not once all have ended."""
+        with self._lock:
+            overdue = time.monotonic() - self.begun >= timeout
+            self._left = overdue and len(self.results) < len(self.functions)
+            return self._left
 
 
 class WorkerThread:
@@ -82,22 +100,14 @@ class WorkerThread:
         # Queues in C hand calls over in half the time that an Event takes.
         self._calls.put(calls)
         try:
-            while True:
-                try:
-                    self._done.get(timeout=max(0.0, calls.begun + timeout - time.monotonic()))
-                    break
-                except queue.Empty:
-                    if time.monotonic() - calls.begun >= timeout:
-                        calls.left = True
-                        results = tuple(calls.results)
-                        raise Overdue(timeout, self._abandon(), results) from None
-        except Overdue:
-            raise
+            finished = self._wait(calls, timeout)
         except BaseException:
             # After Ctrl-C the next call must not queue behind these.
-            calls.left = True
+            calls.leave()
             self._abandon()
             raise
+        if not finished:
+            raise Overdue(timeout, self._abandon(), tuple(calls.results))
         if calls.error is not None:
             raise calls.error
         return calls.results
@@ -107,6 +117,17 @@ class WorkerThread:
         if self._thread is not None:
             self._calls.put(None)
             self._thread = None
+
+    def _wait(self, calls: _Calls, timeout: float) -> bool:
+        """Whether the calls ended, each within `timeout` seconds; otherwise they are left."""
+        while True:
+            try:
+                self._done.get(timeout=max(0.0, calls.begun + timeout - time.monotonic()))
+            except queue.Empty:
+                if calls.leave(timeout):
+                    return False
+            else:
+                return True
 
     def _abandon(self) -> threading.Thread:
         # Python has no safe way to end a busy thread: it is a daemon, and ends when its call returns.

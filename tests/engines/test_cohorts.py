@@ -76,6 +76,7 @@ def test_messages_around_the_same_arrays_are_answered_together(grid_of):
             sizes = asked(replies, "together")
             # A worker that has nothing to do takes over what another has not begun, and divides its cohort.
             assert 1 < max(sizes) <= 3 if grid_of.workers else sizes == [6] * 6
+            assert all(sizes.count(size) % size == 0 for size in sizes)
             assert asked(replies, "client") == list(range(6))
             assert asked(replies, "calls") == [round_number] * 6
 
@@ -86,6 +87,12 @@ def test_no_more_than_asked_for_and_none_with_one(grid_of):
         assert sizes == [3, 3, 3, 3, 3, 3, 2, 2] if not grid_of.workers else max(sizes) == 3
     with grid_of(Together(), 8, run_config={"cohort": 1}) as grid:
         assert asked(grid.send_and_receive(to_all(grid)), "together") == [1] * 8
+
+
+def test_no_more_than_asked_for_however_quick_they_are_within_their_time(grid_of):
+    with grid_of(Together(), 8, run_config={"cohort": 3}, timeout=60.0) as grid:
+        for _ in range(3):
+            assert max(asked(grid.send_and_receive(to_all(grid)), "together")) <= 3
 
 
 def test_an_app_without_batch_is_asked_one_by_one(grid_of, build_app):

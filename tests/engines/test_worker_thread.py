@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from fedunlearn.engines.worker_thread import Overdue, WorkerThread
+from fedunlearn.engines.worker_thread import Overdue, WorkerThread, _Calls
 
 
 def test_calls_share_one_thread_and_results_and_errors_come_back():
@@ -66,3 +66,20 @@ def test_the_time_limit_is_for_each_call_and_not_for_all_together():
     worker = WorkerThread("test")
     assert worker.run_all([lambda: time.sleep(0.15)] * 4, timeout=0.4) == [None] * 4
     worker.close()
+
+
+def test_calls_that_have_all_ended_are_not_left_and_those_that_are_left_are_not_begun():
+    made = []
+    ended, left = (_Calls([lambda number=number: made.append(number)]) for number in (1, 2))
+    ended.run()
+    assert not ended.leave() and ended.results == [None]
+    assert left.leave()
+    left.run()
+    assert made == [1] and left.results == []
+
+
+def test_what_ends_after_it_was_left_is_no_result():
+    calls = _Calls([lambda: calls.leave(), lambda: made.append(1)])
+    made: list[int] = []
+    calls.run()
+    assert calls.results == [] and made == []
