@@ -27,11 +27,9 @@ def measure(subject: Subject, generator: torch.Generator) -> Finding:
     """
     if subject.before is None:
         raise DataError("relearning needs the model before unlearning; send it along.")
-    samples = subject.forget
+    samples = subject.forget.some(MOST_SAMPLES, generator)
     if not len(samples):
         return {}
-    if len(samples) > MOST_SAMPLES:
-        samples = samples.take(torch.randperm(len(samples), generator=generator)[:MOST_SAMPLES])
     known = max(MINIMUM_LOSS, float(subject.evaluate(subject.before, samples).losses.double().mean()))
     batches = -(-len(samples) // subject.training.batch_size)
     steps = relearn_steps(

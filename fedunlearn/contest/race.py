@@ -60,9 +60,7 @@ def race(
             raise  # of the machine's making, not the method's
         except FedunlearnError as error:
             refused[name] = str(error)
-    recipe = federation.settings
-    full = UnlearnSettings(method="retrain", rounds=recipe.rounds, local_epochs=recipe.local_epochs)
-    members = {f"{BAND}{number}": full for number in range(1, band + 1)}
+    members = {f"{BAND}{number}": _retraining(federation) for number in range(1, band + 1)}
     beside = {**(controls or {}), **able, **members}
     document = dict(federation.compare(ids, rounds_after=rounds_after, controls=beside, pooled=pooled).document)
     for part in ("models", "rounds"):
@@ -72,7 +70,7 @@ def race(
         document["after"] = {**document["after"], "models": later, "resurfacing": {}}
     more: dict[str, Any] = {}
     if contenders:
-        limit = allowed if allowed is not None else budget.epochs_of(recipe)
+        limit = allowed if allowed is not None else budget.epochs_of(federation.settings)
         more["methods"] = {
             name: _entry(able.get(name, settings), refused.get(name), document["models"].get(name), budget, limit)
             for name, settings in contenders.items()
@@ -105,13 +103,16 @@ def _entry(
     }
 
 
+def _retraining(federation: Federation) -> UnlearnSettings:
+    recipe = federation.settings
+    return UnlearnSettings(method="retrain", rounds=recipe.rounds, local_epochs=recipe.local_epochs)
+
+
 def _allowed_bytes(federation: Federation, ids: Sequence[str], budget: Budget) -> float | None:
     """Bytes that a contender may spend; None where they are not limited."""
     if budget.bytes is None:
         return None
-    recipe = federation.settings
-    full = UnlearnSettings(method="retrain", rounds=recipe.rounds, local_epochs=recipe.local_epochs)
-    retrained = federation.run_beside(ids, "retrained", full)
+    retrained = federation.run_beside(ids, "retrained", _retraining(federation))
     once, rounds = _spent(federation, retrained)
     return budget.bytes * (once + rounds)
 

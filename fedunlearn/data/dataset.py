@@ -39,6 +39,12 @@ class Samples:
         positions = torch.tensor(np.asarray(indices, dtype=np.int64))
         return Samples(self.inputs[positions], self.labels[positions])
 
+    def some(self, most: int, generator: torch.Generator) -> Samples:
+        """At most `most` of the samples, drawn by `generator`; itself where it has no more."""
+        if len(self) <= most:
+            return self
+        return self.take(torch.randperm(len(self), generator=generator)[:most])
+
     @staticmethod
     def concat(parts: Sequence[Samples]) -> Samples:
         """All samples of `parts`, one part after the other."""

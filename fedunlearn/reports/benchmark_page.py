@@ -20,7 +20,7 @@ from fedunlearn.reports.benchmark_contest_tables import (
 from fedunlearn.reports.benchmark_csv import Row, heads_of
 from fedunlearn.reports.benchmark_measures import BY_KEY, COST_SHARES, FIGURES
 from fedunlearn.reports.document import MODEL_ORDER, label_of
-from fedunlearn.reports.page_style import CSS, SCRIPT
+from fedunlearn.reports.page_style import CSS, PAGE, SCRIPT
 from fedunlearn.reports.page_tables import cell as table_cell
 from fedunlearn.reports.page_tables import sortable_table
 from fedunlearn.reports.spread import shown_spread
@@ -58,24 +58,9 @@ def benchmark_page(
         _details("How it came about", _origin(provenance)),
     ]
     body = "\n".join(part for part in parts if part)
-    return _PAGE.format(title=escape(name), css=CSS + _CSS, body=body, script=SCRIPT + _SCRIPT)
+    title = f"{escape(name)} – fedunlearn benchmark"
+    return PAGE.format(title=title, css=CSS + _CSS, body=body, script=SCRIPT + _SCRIPT)
 
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title} – fedunlearn benchmark</title>
-<style>{css}</style>
-</head>
-<body>
-{body}
-<footer>Made by fedunlearn. This file needs no network; it can be kept and passed on as it is.</footer>
-<script>{script}</script>
-</body>
-</html>
-"""
 
 _CSS = """
 body { max-width: 90rem; }

@@ -20,7 +20,7 @@ from fedunlearn.reports.page_audit import (
     doubts,
     requests_section,
 )
-from fedunlearn.reports.page_style import CSS, SCRIPT
+from fedunlearn.reports.page_style import CSS, PAGE, SCRIPT
 from fedunlearn.reports.page_tables import class_table, cost_table, model_table
 from fedunlearn.reports.page_words import measure_words, model_words, question
 from fedunlearn.reports.plots import Picture
@@ -76,29 +76,13 @@ def page(document: Document, pictures: Sequence[Picture], trail: AuditTrail | No
         _section("What this page does not show", _AUDIT_LIMITS if decided else _LIMITS),
         _details("How the run was set up", _settings(document)),
     ]
-    return _PAGE.format(
+    return PAGE.format(
         title=escape(f"{headline(audit) if audit is not None and decided else said.headline} – fedunlearn report"),
         css=CSS,
         body="\n".join(part for part in parts if part),
         script=SCRIPT,
     )
 
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{css}</style>
-</head>
-<body>
-{body}
-<footer>Made by fedunlearn. This file needs no network; it can be kept and passed on as it is.</footer>
-<script>{script}</script>
-</body>
-</html>
-"""
 
 _NUMBERS_NOTE = (
     '<p class="note">Small numbers: difference to the retrained model (percentages: in percentage points). '

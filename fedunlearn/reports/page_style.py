@@ -93,3 +93,20 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 """
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{css}</style>
+</head>
+<body>
+{body}
+<footer>Made by fedunlearn. This file needs no network; it can be kept and passed on as it is.</footer>
+<script>{script}</script>
+</body>
+</html>
+"""
+"""What a whole page is put into: title, css, body and script."""

@@ -11,6 +11,7 @@ from fedunlearn.channels.packing import Portion, nbytes
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import FedunlearnError, RequestError
 from fedunlearn.server.branches import original_rounds, supplies_of
+from fedunlearn.server.cost import VALUE_BYTES
 from fedunlearn.server.ledger import MAIN
 from fedunlearn.server.session import Session
 from fedunlearn.strategies import methods
@@ -21,7 +22,6 @@ from fedunlearn.strategies.serving import Job, check_needs, check_serves
 
 CHOSEN = "method-chosen"
 """The event of a method being chosen: which, why, and what the others would have cost."""
-VALUE_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def facts_of(session: Session, roster: Roster, job: Job) -> Facts:
     layout = session.architecture.layout
     targets = [client for client in job.targets if client in roster.members]
     retaining = roster.retaining()
-    fresh = session.fresh(0)
+    model = session.blank.state_dict()
     return Facts(
         targets=len(targets),
         retaining=len(retaining),
@@ -109,7 +109,7 @@ def facts_of(session: Session, roster: Roster, job: Job) -> Facts:
         fraction=session.settings.fraction,
         rounds=original_rounds(session, job),
         training=session.training,
-        model_bytes=nbytes(Portion.everything(fresh), fresh),
+        model_bytes=nbytes(Portion.everything(model), model),
         channel_bytes=VALUE_BYTES * sum(group.channels for group in layout.groups),
         seconds_per_epoch=seconds_per_epoch(session),
     )

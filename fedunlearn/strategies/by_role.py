@@ -128,9 +128,14 @@ class _InsistingOnTarget(RunningAverage):
 
     def result(self) -> State:
         """The state after the round. Raises TargetGone where no target answered."""
-        if not self._target_answered:
-            raise TargetGone(
-                "no target answered, and without one this round forgets nothing; use a method that needs none, such "
-                "as retrain."
-            )
+        insist_on_target(self._target_answered)
         return super().result()
+
+
+def insist_on_target(answered: bool) -> None:
+    """Raise TargetGone where no target `answered` a joint round."""
+    if not answered:
+        raise TargetGone(
+            "no target answered, and without one this round forgets nothing; use a method that needs none, such "
+            "as retrain."
+        )

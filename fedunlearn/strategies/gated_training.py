@@ -21,6 +21,7 @@ from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.training import (
     MakeOptimizer,
     TrainingSettings,
+    descent,
     modes_kept,
     shuffled_batches,
     train_locally,
@@ -86,7 +87,7 @@ def train_gated(
         gates.look(mean, terms.tau, len(labels))
         return (terms.forget * gated(mean, terms.tau)).expand(len(labels))
 
-    made = _descent(recipe, gates)
+    made = _counting(recipe, gates)
     result = train_locally(task, model, forget, recipe, generator, portion, loss, make_optimizer=made)
     return GatedResult(result.mean_loss, gates.share, gates.samples)
 
@@ -119,7 +120,7 @@ def train_paired(
         gates.look(mean, terms.tau, len(batch))
         return retained + terms.forget * gated(mean, terms.tau)
 
-    made = _descent(recipe, gates, pairs)
+    made = _counting(recipe, gates, pairs)
     result = train_locally(task, model, retain, recipe, generator, portion, loss, make_optimizer=made)
     return GatedResult(result.mean_loss, gates.share, gates.samples)
 
@@ -172,13 +173,11 @@ class _ForgetBatches:
         self.present = following
 
 
-def _descent(recipe: TrainingSettings, *counted: _Gates | _ForgetBatches) -> MakeOptimizer:
+def _counting(recipe: TrainingSettings, *counted: _Gates | _ForgetBatches) -> MakeOptimizer:
     """The recipe's own gradient descent; what is counted goes on with each step."""
 
     def make(leaves: list[Tensor]) -> torch.optim.Optimizer:
-        optimizer = torch.optim.SGD(
-            leaves, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-        )
+        optimizer = descent(leaves, recipe)
 
         def go_on(*_: object) -> None:
             for one in counted:

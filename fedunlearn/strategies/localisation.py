@@ -67,7 +67,7 @@ def make_reference(work: Work) -> Reply:
             f"the client keeps fewer than {MINIMUM_SAMPLES} samples and withholds their mean attribution; "
             "the others' reference serves without it."
         )
-    samples = _some(work.retain, work.generator)
+    samples = work.retain.some(MOST_SAMPLES, work.generator)
     scores = {layer: score.numpy() for layer, score in attribution_of(work, samples).items()}
     scores[CLASSES] = class_counts(work.retain, work.classes).numpy()
     return Reply(scores, {"num-examples": len(samples), "seconds": time.monotonic() - started})
@@ -99,7 +99,7 @@ def collect_reference(state: State, replies: Sequence[ClientReply]) -> State:
 def select_channels(work: Work) -> Reply:
     """The target's half: attribute the forget set, compare with the reference, answer with the mask alone."""
     started = time.monotonic()
-    samples = _some(work.forget, work.generator)
+    samples = work.forget.some(MOST_SAMPLES, work.generator)
     own = attribution_of(work, samples)
     reference = _tensors(
         {n.removeprefix(REFERENCE): array for n, array in work.arrays.items() if n.startswith(REFERENCE)}
@@ -172,12 +172,6 @@ def owned_share(forgotten: torch.Tensor, retained: np.ndarray) -> float:
 
 def _layers(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: array for name, array in arrays.items() if name != CLASSES}
-
-
-def _some(samples: Samples, generator: torch.Generator) -> Samples:
-    if len(samples) <= MOST_SAMPLES:
-        return samples
-    return samples.take(torch.randperm(len(samples), generator=generator)[:MOST_SAMPLES])
 
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> Scores:

@@ -13,6 +13,7 @@ from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError, SettingsError
 from fedunlearn.strategies.aggregation import Average, RunningAverage, average
+from fedunlearn.strategies.by_role import insist_on_target
 from fedunlearn.strategies.gated_training import Gated, GatedResult, mean_loss, train_gated, train_paired
 from fedunlearn.strategies.localisation import REFER, check_localisation, select_channels, send_arrays, unite
 from fedunlearn.strategies.method import (
@@ -30,7 +31,6 @@ from fedunlearn.strategies.method import (
 from fedunlearn.strategies.nabla_tau_terms import Terms, alpha_in, first_alpha, forget_passes
 from fedunlearn.strategies.option import choice, number, whole
 from fedunlearn.strategies.recovery import local_recipe, send_packed, train_on_retained
-from fedunlearn.strategies.serving import TargetGone
 
 TAU_KINDS = ("held-out", "class", "log-k")
 ASKED = ("held-out", "class")
@@ -258,11 +258,7 @@ class _Weighing(RunningAverage):
 
     def result(self) -> State:
         """The state after the round."""
-        if not self._target_answered:
-            raise TargetGone(
-                "no target answered, and without one this round forgets nothing; use a method that needs none, such "
-                "as retrain."
-            )
+        insist_on_target(self._target_answered)
         return super().result()
 
 

@@ -25,16 +25,18 @@ class Retraining:
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """`settings.rounds` rounds; the first starts from fresh weights."""
-        first = Phase("train.recover", "remaining", _send_fresh, train_on_retained, Average(_from_fresh))
+        first = Phase("train.recover", "remaining", send_fresh, train_on_retained, Average(from_fresh))
         return [first, *[RECOVER] * (settings.rounds - 1)]
 
 
-def _from_fresh(state: State) -> State:
+def from_fresh(state: State) -> State:
+    """The state with newly initialised weights."""
     return replace(state, model=state.fresh)
 
 
-def _send_fresh(state: State) -> Down:
-    return send_packed(_from_fresh(state))
+def send_fresh(state: State) -> Down:
+    """What goes down in a round that starts from them."""
+    return send_packed(from_fresh(state))
 
 
 methods.register("retrain", Retraining())

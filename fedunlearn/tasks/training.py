@@ -120,7 +120,7 @@ def train_locally(
         shortened = None
         if selected.some_are_frozen:
             shortened = ShortenedModel(model, selected, loss, settings.local_epochs, len(samples))
-        optimizer = make_optimizer(selected.leaves) if make_optimizer else _descent(selected.leaves, settings)
+        optimizer = make_optimizer(selected.leaves) if make_optimizer else descent(selected.leaves, settings)
         total, batches = torch.zeros((), dtype=torch.float64), 0
         for _ in range(settings.local_epochs):
             for batch in shuffled_batches(len(samples), settings.batch_size, generator, pairs_needed):
@@ -163,7 +163,8 @@ def evaluate(task: Task, model: nn.Module, samples: Samples, batch_size: int = 6
     return Evaluation(torch.cat(losses), joined.argmax(dim=1), joined)
 
 
-def _descent(leaves: list[Tensor], settings: TrainingSettings) -> torch.optim.Optimizer:
+def descent(leaves: list[Tensor], settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The settings' gradient descent on these tensors."""
     return torch.optim.SGD(
         leaves,
         lr=settings.learning_rate,

@@ -12,7 +12,7 @@ from torch import Tensor
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.by_role import KeepMean, kept, without_kept
-from fedunlearn.strategies.centralised.importance import check_enough, fisher_diagonal, is_weight, some, told
+from fedunlearn.strategies.centralised.importance import check_enough, fisher_diagonal, is_weight, told
 from fedunlearn.strategies.method import EVERY_SCOPE, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.option import positive, whole
 from fedunlearn.strategies.recovery import send_packed
@@ -57,7 +57,7 @@ class FisherForgetting:
 def _measure(work: Work) -> Reply:
     check_enough(work.retain, "retained")
     started = time.monotonic()
-    samples = some(work.retain, whole(work.settings, "samples", SAMPLES, lowest=20), work.generator)
+    samples = work.retain.some(whole(work.settings, "samples", SAMPLES, lowest=20), work.generator)
     return told(work, fisher_diagonal(work, samples), len(samples), started)
 
 

@@ -85,13 +85,6 @@ def check_enough(samples: Samples, what: str) -> None:
         )
 
 
-def some(samples: Samples, most: int, generator: torch.Generator) -> Samples:
-    """At most `most` of the samples, drawn by `generator`."""
-    if len(samples) <= most:
-        return samples
-    return samples.take(torch.randperm(len(samples), generator=generator)[:most])
-
-
 def _gradients(work: Work, values: Tensor) -> Iterator[tuple[str, Tensor]]:
     """The gradient of a number by each parameter that it depends on; of K numbers each one's, stacked."""
     named = [(name, parameter) for name, parameter in work.model.named_parameters() if parameter.requires_grad]

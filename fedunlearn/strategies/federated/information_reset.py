@@ -84,8 +84,7 @@ def measured(work: Work, samples: Samples, most: int) -> Reply:
             f"the client holds fewer than {MINIMUM_SAMPLES} samples of what is asked about and withholds their "
             "information; the others' serves without it."
         )
-    if len(samples) > most:
-        samples = samples.take(torch.randperm(len(samples), generator=work.generator)[:most])
+    samples = samples.some(most, work.generator)
     information = gauss_newton_diagonal(work.task, work.model, samples)
     held = {name: torch.zeros_like(tensor) for name, tensor in work.model.state_dict().items()}
     held.update({name: one.to(held[name].dtype) for name, one in information.items()})

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.strategies.aggregation import Average, average
-from fedunlearn.strategies.method import EVERY_SCOPE, Down, Need, Phase, Reply, Scope, State, Work, methods
+from fedunlearn.strategies.method import EVERY_SCOPE, Need, Phase, Reply, Scope, Work, methods
 from fedunlearn.strategies.option import number, positive, whole
 from fedunlearn.strategies.recovery import local_recipe, send_packed
+from fedunlearn.strategies.retraining import from_fresh, send_fresh
 from fedunlearn.tasks.training import train_locally
 
 FIRST, SECOND, BLOCK = 0.9, 0.999, 3
@@ -57,7 +58,7 @@ class RapidRetraining:
             return work.updated(len(work.retain), loss=result.mean_loss, epochs=recipe.local_epochs)
 
         after = Phase("train.recover", "remaining", send_packed, train, average)
-        first = replace(after, down=_send_fresh, combine=Average(_from_fresh))
+        first = replace(after, down=send_fresh, combine=Average(from_fresh))
         return [first, *[after] * (settings.rounds - 1)]
 
 
@@ -111,14 +112,6 @@ def _optimizer(settings: UnlearnSettings) -> Callable[[list[Tensor]], FisherDesc
     rate, power = positive(settings, "step", RATE), number(settings, "power", POWER, highest=1.0)
     block = whole(settings, "block", BLOCK, lowest=1)
     return lambda leaves: FisherDescent(leaves, rate, block, power)
-
-
-def _from_fresh(state: State) -> State:
-    return replace(state, model=state.fresh)
-
-
-def _send_fresh(state: State) -> Down:
-    return send_packed(_from_fresh(state))
 
 
 methods.register("rapid-retraining", RapidRetraining())

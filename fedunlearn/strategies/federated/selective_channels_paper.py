@@ -103,19 +103,13 @@ def _importance(work: Work) -> Reply:
             f"the client holds fewer than {MINIMUM_SAMPLES} samples of the class and withholds what its channels "
             "mean for them; the other holders' importance serves without it."
         )
-    own = importance(work, _some(work, work.forget))
+    most = whole(work.settings, "samples", SAMPLES, MINIMUM_SAMPLES)
+    own = importance(work, work.forget.some(most, work.generator))
     share = number(work.settings, "specificity", 1.0)
     if share and len(work.retain) >= MINIMUM_SAMPLES:
-        others = importance(work, _some(work, work.retain))
+        others = importance(work, work.retain.some(most, work.generator))
         own = {layer: one - share * others[layer] for layer, one in own.items()}
     return Reply({layer: one.numpy() for layer, one in own.items()}, {"num-examples": len(work.forget)})
-
-
-def _some(work: Work, samples: Samples) -> Samples:
-    most = whole(work.settings, "samples", SAMPLES, MINIMUM_SAMPLES)
-    if len(samples) <= most:
-        return samples
-    return samples.take(torch.randperm(len(samples), generator=work.generator)[:most])
 
 
 def _select(state: State, replies: Sequence[ClientReply]) -> State:

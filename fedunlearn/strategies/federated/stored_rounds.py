@@ -12,6 +12,7 @@ from torch import Tensor
 from fedunlearn.errors import RequestError
 from fedunlearn.strategies.centralised.importance import is_weight
 from fedunlearn.strategies.controls import say_how_many
+from fedunlearn.strategies.federated.weight_vectors import flatten, with_weights
 from fedunlearn.strategies.history import StoredUpdate
 from fedunlearn.strategies.method import ClientReply, Down, ModelState, Phase, State
 from fedunlearn.strategies.running_mean import RunningMean
@@ -59,17 +60,12 @@ def floating(model: ModelState) -> list[str]:
 
 def flat(model: ModelState) -> Tensor:
     """All trained values of a model as one vector."""
-    return torch.cat([model[name].reshape(-1) for name in floating(model)])
+    return flatten(model, floating(model), dtype=None)
 
 
 def unflat(vector: Tensor, like: ModelState) -> ModelState:
     """The inverse of `flat`; statistics and counters are those of `like`."""
-    found, at = dict(like), 0
-    for name in floating(like):
-        size = like[name].numel()
-        found[name] = vector[at : at + size].reshape(like[name].shape).clone()
-        at += size
-    return found
+    return with_weights(like, floating(like), vector)
 
 
 @contextmanager

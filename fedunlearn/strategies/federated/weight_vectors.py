@@ -17,9 +17,9 @@ def weight_names(model: Mapping[str, Tensor], layout: Layout) -> list[str]:
     return [name for name, tensor in model.items() if tensor.is_floating_point() and name not in statistics]
 
 
-def flatten(model: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
-    """These tensors, one after the other, as one float64 vector."""
-    return torch.cat([model[name].detach().to(torch.float64).reshape(-1) for name in names])
+def flatten(model: Mapping[str, Tensor], names: Sequence[str], dtype: torch.dtype | None = torch.float64) -> Tensor:
+    """These tensors, one after the other, as one vector; `dtype` None: of their own type."""
+    return torch.cat([model[name].detach().to(dtype or model[name].dtype).reshape(-1) for name in names])
 
 
 def with_weights(model: Mapping[str, Tensor], names: Sequence[str], vector: Tensor) -> ModelState:

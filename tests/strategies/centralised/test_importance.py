@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError
-from fedunlearn.strategies.centralised.importance import check_enough, is_weight, mean_gradients, some, told
+from fedunlearn.strategies.centralised.importance import check_enough, is_weight, mean_gradients, told
 from fedunlearn.strategies.method import methods
 
 
@@ -52,6 +52,6 @@ def test_few_samples_are_withheld_and_many_are_sampled(tiny) -> None:
     with pytest.raises(ClientError, match="fewer than 20 forgotten samples"):
         check_enough(tiny.samples(19), "forgotten")
     given = tiny.samples(50)
-    assert some(given, 50, torch.Generator()) is given
-    drawn = [some(given, 30, torch.Generator().manual_seed(2)) for _ in range(2)]
+    assert given.some(50, torch.Generator()) is given
+    drawn = [given.some(30, torch.Generator().manual_seed(2)) for _ in range(2)]
     assert len(drawn[0]) == 30 and torch.equal(drawn[0].inputs, drawn[1].inputs)
