@@ -5,6 +5,7 @@ from fedunlearn.strategies import (
     controls,
     federated,
     fine_tuning,
+    gs_lora,
     nabla_tau,
     retraining,
     selective_channels,
