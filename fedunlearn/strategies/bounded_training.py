@@ -43,7 +43,8 @@ class Objective:
     def __call__(self, model: nn.Module, forget: Samples, retain: Samples) -> Tensor:
         """The objective of two batches, one of which may be empty."""
         both = Samples.concat([forget, retain])
-        losses, found = self._answers(model, both)
+        inputs = self.task.inputs(both.inputs)
+        losses, found = losses_and_features(self.task, model, self.output_layer, inputs, both.labels)
         split = len(forget)
         total = torch.zeros(())
         if split:
@@ -55,19 +56,22 @@ class Objective:
             total = total + self.retain * kept
         return total
 
-    def _answers(self, model: nn.Module, samples: Samples) -> tuple[Tensor, Tensor]:
-        """Losses N and features N x D."""
-        caught: list[Tensor] = []
 
-        def catch(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            caught.append(arguments[0].flatten(start_dim=1))
+def losses_and_features(
+    task: Task, model: nn.Module, output_layer: str, inputs: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The task's losses N, and what went into the output layer, N x D, both differentiable."""
+    caught: list[Tensor] = []
 
-        hook = model.get_submodule(self.output_layer).register_forward_pre_hook(catch)
-        try:
-            losses, _ = losses_and_logits(self.task, model, self.task.inputs(samples.inputs), samples.labels)
-        finally:
-            hook.remove()
-        return losses, caught[-1]
+    def catch(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        caught.append(arguments[0].flatten(start_dim=1))
+
+    hook = model.get_submodule(output_layer).register_forward_pre_hook(catch)
+    try:
+        losses, _ = losses_and_logits(task, model, inputs, labels)
+    finally:
+        hook.remove()
+    return losses, caught[-1]
 
 
 @dataclass(frozen=True)
