@@ -1,4 +1,4 @@
-"""Four requests in a row, two classes each, against a vision transformer that a federation trained: 10-2, 8-2, 6-2, 4-2.
+"""Four requests in a row, two classes each, against a vision transformer of a federation: 10-2, 8-2, 6-2, 4-2.
 
     python experiments/continual.py --out DIR [--seeds 0 1 2]
 
@@ -72,7 +72,9 @@ PUSHES: dict[str, list[dict[str, Any]]] = {
 def trained(out: Path, seed: int) -> Path:
     """The file of the model that a federation trained on all training data."""
     settings = {"task": "mnist5k", "network": "vit-small", "clients": CLIENTS, "partition": "iid", "held_out": 0.0}
-    federation = Federation.simulate(**settings, **TRAINED, **EXECUTION, seed=seed, out=out / "runs" / f"trained-{seed}")
+    federation = Federation.simulate(
+        **settings, **TRAINED, **EXECUTION, seed=seed, out=out / "runs" / f"trained-{seed}"
+    )
     summary = federation.train()
     say(f"seed {seed}: trained, test accuracy {summary.test_accuracy}")
     return federation.folder / "models" / f"{summary.digest}.safetensors"
@@ -166,7 +168,7 @@ def _probe(session: Session, digest: str, forgotten: Sequence[int], seed: int) -
 
 
 def _cost(session: Session, branch: str) -> dict[str, Any]:
-    """Bytes both ways, what as many training messages would carry dense, seconds, client epochs, groups that are zero."""
+    """Bytes both ways, what the same training messages would carry dense, seconds, client epochs, zero groups."""
     rounds, phases = session.ledger.rounds(branch), session.ledger.phases(branch)
     model_bytes = sum(t.numel() * t.element_size() for t in session.blank.state_dict().values())
     cost = cost_of(rounds, phases, model_bytes)
@@ -211,7 +213,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def write(out: Path) -> None:
     """results.json and results.md of all cells that are there."""
     cells = [read_json(file) for file in sorted((out / "cells").glob("*.json"))]
-    document = {"cells": cells, "tries": {s: {m: tries(m, s) for m in TUNED} for s in TRIES}, "environment": environment()}
+    document = {
+        "cells": cells,
+        "tries": {s: {m: tries(m, s) for m in TUNED} for s in TRIES},
+        "environment": environment(),
+    }
     atomic_write_json(out / "results.json", document)
     atomic_write_bytes(out / "results.md", tables(cells, SETTINGS, (*METHODS, RETRAINED), SEEDS).encode())
 

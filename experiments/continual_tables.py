@@ -18,10 +18,7 @@ def tables(
 ) -> str:
     """Markdown: a table for each setting, means over the seeds, accuracies in percent."""
     lines = ["# Continual forgetting: four requests of two classes each", ""]
-    lines += ["Each cell: H / Acc_r / Acc_f / Acc_o (/ Acc_m), in percent, means over the seeds that were run. The last",
-              "columns: bytes both ways of all four requests, as a share of what the same training messages would carry",
-              "dense; seconds; client epochs; blocks whose adapters are zero after the last request; and the accuracy on",
-              "all forgotten classes of a new output layer on the frozen rest (erasure probe).", ""]  # fmt: skip
+    lines += [*_LEGEND, ""]
     originals = [cell["original"][0] for cell in cells if cell["setting"] == "full" and cell["method"] == methods[0]]
     if originals:
         lines += [f"Original: {100 * sum(originals) / len(originals):.1f} % over all classes.", ""]
@@ -36,6 +33,12 @@ def tables(
     return "\n".join(lines)
 
 
+_LEGEND = (
+    "Each cell: H / Acc_r / Acc_f / Acc_o (/ Acc_m), in percent, means over the seeds that were run. The last columns,",
+    "over all requests: bytes both ways, and as a share of what the same training messages would carry dense; seconds;",
+    "client epochs; blocks whose adapters are zero, a request on average; and the accuracy on all forgotten classes of a",
+    "new output layer on the frozen rest of the last model (erasure probe).",
+)
 _HEAD = (
     f"| method | seeds | {' | '.join(TASKS)} | mean H | bytes | of dense | seconds | client epochs | zero groups "
     "| probe |"

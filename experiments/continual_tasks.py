@@ -18,7 +18,7 @@ REQUESTS = 4
 
 
 def class_order(seed: int) -> list[int]:
-    """All classes, shuffled by the seed; requests name them from the end, and the first is the one that goes missing."""
+    """All classes, shuffled by the seed; requests name them from the end, and the first may go missing."""
     generator = torch.Generator().manual_seed(derive_seed("continual", seed))
     return torch.randperm(CLASSES, generator=generator).tolist()
 

@@ -31,8 +31,8 @@ class FederationSettings(BaseModel):
     clients: Annotated[int, Field(ge=2)] = 10
     partition: str = "dirichlet:1.0"
     init: Annotated[str, Field(min_length=1)] | None = None
-    """The model that training starts from: a safetensors file or torchvision:NAME, and once it is read its digest; None:
-    a newly initialised one."""
+    """The model that training starts from: a safetensors file or torchvision:NAME, and once it is read its digest;
+    None: a newly initialised one."""
     rounds: Annotated[int, Field(ge=0)] = 15
     """0 only with `init`: requests are then served against that model as it is."""
     local_epochs: PositiveInt = 2

@@ -51,7 +51,9 @@ def standing(
     remaining = now.over([label for label in range(len(now.by_class)) if label not in gone])
     before, after = original.over(sorted(forgotten)), now.over(sorted(forgotten))
     if remaining is None or before is None or after is None:
-        raise DataError("a request's standing needs test samples of forgotten and of remaining classes; there are none.")
+        raise DataError(
+            "a request's standing needs test samples of forgotten and of remaining classes; there are none."
+        )
     return Standing(
         remaining, after, now.over(sorted(old)), now.over(sorted(missing)), harmonic_mean(remaining, before, after)
     )

@@ -191,7 +191,9 @@ def adapted(network: nn.Module, adapters: Adapters) -> nn.Module:
     try:
         wrapped.load_state_dict(filled, strict=False)
     except RuntimeError as error:
-        raise CorruptModel("the adapters' factors do not have the shapes that this network's layers ask for.") from error
+        raise CorruptModel(
+            "the adapters' factors do not have the shapes that this network's layers ask for."
+        ) from error
     for name, parameter in wrapped.named_parameters():
         parameter.requires_grad_(name in adapters.factors)
     return wrapped

@@ -79,9 +79,7 @@ class Allowed:
     announcement: bool = False
 
 
-def check(
-    incoming: Message, reply: RecordDict, channels: Mapping[str, int], classes: int, features: int = 0
-) -> None:
+def check(incoming: Message, reply: RecordDict, channels: Mapping[str, int], classes: int, features: int = 0) -> None:
     """Raise ClientError naming the first record of `reply` that is not allowed.
 
     The sentence says what was expected and nothing of what was found, because it is sent.

@@ -180,7 +180,8 @@ def retrain(grid: Grid, session: Session, ids: Sequence[str], rounds: int | None
     whole = original_rounds(session, job)
     if not (rounds or whole):
         raise RequestError(
-            "the model that the request found was not trained here, so that there are no rounds to repeat; say how many."
+            "the model that the request found was not trained here, so that there are no rounds to repeat; say how "
+            "many."
         )
     kind = "retrained" if rounds in (None, whole) else "retrained-shorter"
     settings = UnlearnSettings(method="retrain", rounds=rounds or whole, local_epochs=session.settings.local_epochs)

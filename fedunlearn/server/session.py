@@ -95,7 +95,7 @@ class Session:
         return TrainingSettings.of(self.settings)
 
     def fresh(self, seed: int) -> ModelState:
-        """What training starts from: the model that the settings name, whatever the seed, or a newly initialised one."""
+        """What training starts from: the model that the settings name, or else a newly initialised one."""
         return self.fresh_weights(seed) if self.settings.init is None else self.models.load(self.settings.init)
 
     def fresh_weights(self, seed: int) -> ModelState:

@@ -18,6 +18,7 @@ __all__ = [
     "controls",
     "federated",
     "fine_tuning",
+    "gs_lora",
     "methods",
     "nabla_tau",
     "retraining",

@@ -119,9 +119,9 @@ def gradient(
         value = objective(model, forget, retain)
     found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
     zeros = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-    return {
-        name: zeros[name] if part is None else part for name, part in zip(leaves, found, strict=True)
-    }, float(value.detach())
+    return {name: zeros[name] if part is None else part for name, part in zip(leaves, found, strict=True)}, float(
+        value.detach()
+    )
 
 
 def _pairs(

@@ -1,4 +1,4 @@
-"""GS-LoRA and GS-LoRA++: a class is forgotten in low-rank adapters, of which group sparsity leaves as few as it takes."""
+"""GS-LoRA and GS-LoRA++: a class is forgotten in low-rank adapters, and group sparsity leaves few of them."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class GroupSparseAdapters:
     target computes and keeps), and pulls retained ones towards theirs (which clients send as sums over 20 samples
     and more; where nobody has as many, each uses its own).
 
-    In the "averaged" mode A is drawn from a seed that all share and B alone moves, so that the mean of clients' B is the
-    mean of their adapters. In the "exact" mode a round is one step: A and B move, clients answer with gradients of a
-    batch each, and the server takes the step of AdamW that one machine would take with all the batches.
+    In the "averaged" mode A is drawn from a seed that all share and B alone moves, so that the mean of clients' B is
+    the mean of their adapters. In the "exact" mode a round is one step: A and B move, clients answer with gradients
+    of a batch each, and the server takes the step of AdamW that one machine would take with all the batches.
 
     Options: `mode` ("averaged"); `rank` (4); `scale` s (1 / rank); `bound` (log K + 4 nats); `hinge`: each "sample"
     is held against the bound, or the "batch"'s mean, as the authors do; `forget_weight` beta (0.2); `sparsity` alpha

@@ -46,8 +46,10 @@ def say_sums(work: Work) -> Reply:
 
 def add_sums(state: State, replies: Sequence[ClientReply]) -> State:
     """The sum of all clients' sums, left as `PROTOTYPES`."""
-    total = np.sum([reply.arrays[SUMS] for reply in replies], axis=0, dtype=np.float64).astype(np.float32)
-    return replace(state, arrays={**state.arrays, PROTOTYPES: total})
+    total = np.zeros_like(replies[0].arrays[SUMS], np.float64)
+    for reply in replies:
+        total += reply.arrays[SUMS]
+    return replace(state, arrays={**state.arrays, PROTOTYPES: total.astype(np.float32)})
 
 
 ASK_PROTOTYPES = Phase(MESSAGE, "remaining", lambda state: Down(), say_sums, add_sums)

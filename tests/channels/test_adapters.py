@@ -62,7 +62,10 @@ def test_merged_answers_as_unmerged(name: str, both: bool) -> None:
 
 def test_a_linear_layer_by_hand() -> None:
     plan = AdapterPlan((("layer",),), rank=1, scale=2.0, seed=0, both=True)
-    factors = {factor_name("layer", DOWN): torch.tensor([[1.0, 2.0]]), factor_name("layer", UP): torch.tensor([[3.0], [5.0]])}
+    factors = {
+        factor_name("layer", DOWN): torch.tensor([[1.0, 2.0]]),
+        factor_name("layer", UP): torch.tensor([[3.0], [5.0]]),
+    }
     merged = Adapters(plan, factors).merged({"layer.weight": torch.zeros(2, 2), "layer.bias": torch.ones(2)})
     assert merged["layer.weight"].tolist() == [[6.0, 12.0], [10.0, 20.0]]
     assert merged["layer.bias"].tolist() == [1.0, 1.0]

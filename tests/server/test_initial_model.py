@@ -108,7 +108,7 @@ def test_half_precision_is_taken_in_the_networks_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"hidden.weight": torch.zeros(3, 3)}, r"'hidden.weight' is torch.float32 \(3, 3\); expected torch.float32 \(64, 128\)"),
+        ({"hidden.weight": torch.zeros(3, 3)}, r"'hidden.weight' is .* \(3, 3\); expected torch.float32 \(64, 128\)"),
         ({"hidden.weight": torch.zeros(64, 128, dtype=torch.int64)}, "'hidden.weight' is torch.int64"),
         ({"hidden.weight": torch.full((64, 128), torch.nan)}, "'hidden.weight' holds a number that is not finite"),
         ({"features.0.weight": torch.zeros(1)}, "of another network: it holds 'features.0.weight'"),
@@ -142,7 +142,7 @@ def test_torchvisions_weights_are_asked_for_by_name(tmp_path: Path, monkeypatch)
         raise URLError("no route to host")
 
     monkeypatch.setattr(ViT_B_16_Weights, "get_state_dict", without_network)
-    with pytest.raises(SettingsError, match="cannot be downloaded .*no route to host.*where there is no network"):
+    with pytest.raises(SettingsError, match=r"cannot be downloaded .*no route to host.*where there is no network"):
         start("torchvision:ViT_B_16_Weights.IMAGENET1K_V1")
     # Nothing but tensors is unpickled, and only what has the expected hash.
     [(found, options)] = asked

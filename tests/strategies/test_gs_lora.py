@@ -112,7 +112,9 @@ def test_only_weights_beside_which_there_are_adapters_change(place) -> None:
 def test_the_second_factor_alone_is_sent(place) -> None:
     place.heard.clear()
     place.serve("class-everywhere", settings_for(PLAIN, rounds=1, rank=2))
-    sent = [numpy_arrays(r.content.array_records[ARRAYS]) for r in place.heard if r.metadata.message_type == "train.joint"]
+    sent = [
+        numpy_arrays(r.content.array_records[ARRAYS]) for r in place.heard if r.metadata.message_type == "train.joint"
+    ]
     assert len(sent) == len(place.staying)
     layers = ("convolution1", "convolution2", "hidden")
     assert all(arrays.keys() == {factor_name(layer, UP) for layer in layers} for arrays in sent)

@@ -50,7 +50,9 @@ def test_steps_of_all_samples_are_those_of_the_written_loss(tiny, name: str, kee
 def test_ewc_holds_each_weight_by_its_importance(tiny) -> None:
     forget, retain, model = tiny.samples(24, 1), tiny.samples(40, 2), tiny.network()
     recipe = replace(tiny.PLAIN, batch_size=64)
-    served = tiny.serve(model, [tiny.Client(forget=forget, retain=retain)], "ewc", rounds=2, training=recipe, strength=3)
+    served = tiny.serve(
+        model, [tiny.Client(forget=forget, retain=retain)], "ewc", rounds=2, training=recipe, strength=3
+    )
     before = copy.deepcopy(model)
     importance = {key: torch.zeros_like(weight) for key, weight in model.named_parameters()}
     for batch in torch.arange(40).split(8):
