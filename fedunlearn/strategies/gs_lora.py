@@ -107,6 +107,10 @@ class GroupSparseAdapters:
         return Bounds(loss, by_sample, push, push_bound, pull)
 
 
+class PrototypicalAdapters(GroupSparseAdapters):
+    """As GS-LoRA, and features of the forgotten are driven off their class's mean, retained ones pulled to theirs."""
+
+
 def _send(round: int, state: State) -> Down:
     """The adapters, and what a client needs to weigh its terms and to learn as fast as the others."""
     terms = _terms(state)
@@ -251,7 +255,7 @@ _OURS = (
 methods.register("gs-lora", GroupSparseAdapters("gs-lora", False, f"{_PAPER}; {_OURS}"))
 methods.register(
     "gs-lora-plus-plus",
-    GroupSparseAdapters(
+    PrototypicalAdapters(
         "gs-lora-plus-plus",
         True,
         f"Practical Continual Forgetting for Pre-trained Vision Models (GS-LoRA++, arXiv 2501.09705); {_OURS}",
