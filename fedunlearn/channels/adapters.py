@@ -26,6 +26,7 @@ State = Mapping[str, Tensor]
 
 DOWN, UP = "lora_A", "lora_B"
 """The factors, as peft names them: from the layer's inputs to `rank` numbers, and from there to its outputs."""
+HIGHEST_RANK = 1024
 _SLOT = "request"
 
 
@@ -35,7 +36,7 @@ class AdapterPlan:
 
     Attributes:
         groups: names of the layers of each group; a group is kept or dropped as a whole.
-        rank: of every adapter, 1 or more.
+        rank: of every adapter, 1 to 1,024.
         scale: s, what an adapter's answer is multiplied by.
         seed: A is drawn from it, layer by layer, the same at every node.
         both: whether A moves; else B alone does, and means of B are means of B A.
@@ -51,8 +52,11 @@ class AdapterPlan:
     both: bool = False
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or not (math.isfinite(self.scale) and self.scale > 0):
-            raise SettingsError(f"adapters of rank {self.rank} and scale {self.scale}: both must be positive numbers.")
+        if not 1 <= self.rank <= HIGHEST_RANK or not (math.isfinite(self.scale) and self.scale > 0):
+            raise SettingsError(
+                f"adapters of rank {self.rank} and scale {self.scale}: expected a rank from 1 to {HIGHEST_RANK}, and a "
+                "scale above 0."
+            )
         if len(set(self.layers)) != len(self.layers):
             raise SettingsError("a layer is in two groups of adapters; each has one adapter at most.")
 

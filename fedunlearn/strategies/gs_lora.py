@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from fedunlearn.channels.adapter_places import adapter_places
-from fedunlearn.channels.adapters import AdapterPlan, Adapters, without_adapters
+from fedunlearn.channels.adapters import HIGHEST_RANK, AdapterPlan, Adapters, without_adapters
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError, RequestError
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.bounded_terms import Bounds
 from fedunlearn.strategies.bounded_training import WEIGHT_DECAY, Objective, gradient, train_adapters
+from fedunlearn.strategies.estimate import Estimate, Facts
 from fedunlearn.strategies.method import ClientReply, Down, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.nabla_tau_terms import Terms
 from fedunlearn.strategies.option import choice, number, positive, whole
@@ -78,7 +79,7 @@ class GroupSparseAdapters:
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """Two counts, prototypes where retained features are pulled, and `settings.rounds` joint rounds."""
         bounds = self.bounds(settings, classes=2)
-        whole(settings, "rank", RANK, lowest=1, highest=1024)
+        whole(settings, "rank", RANK, lowest=1, highest=HIGHEST_RANK)
         positive(settings, "scale", 1.0)
         positive(settings, "forget_weight", FORGET_WEIGHT)
         number(settings, "sparsity", SPARSITY)
@@ -94,6 +95,16 @@ class GroupSparseAdapters:
             mean = AverageByTerms(None, partial(_after_round, round, exact), _terms, _FORGOTTEN, _RETAINED)
             joint.append(Phase("train.joint", "all", partial(_send, round), compute, mean))
         return [*asked, *joint]
+
+    def estimate(self, settings: UnlearnSettings, facts: Facts) -> Estimate | None:
+        """In the averaged mode: B has `rank` numbers a channel. In the exact one it is read off the phases (None)."""
+        if choice(settings, "mode", MODES) == "exact":
+            return None
+        sent = 2 * whole(settings, "rank", RANK, lowest=1) * facts.channel_bytes * facts.everybody
+        # Each retained batch is paired with one of the forget set.
+        passes = 2 * settings.local_epochs * facts.everybody
+        seconds = settings.rounds * passes * facts.seconds_per_epoch
+        return Estimate(settings.rounds, settings.rounds * sent, seconds)
 
     def bounds(self, settings: UnlearnSettings, classes: int) -> Bounds:
         """What the settings ask of forgotten and retained samples."""

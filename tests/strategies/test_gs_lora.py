@@ -17,6 +17,7 @@ from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import ClientError, RequestError, SettingsError
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.content import ARRAYS, numpy_arrays
+from fedunlearn.strategies.estimate import Facts, estimate
 from fedunlearn.strategies.gs_lora import GROUPS_LEFT, rate_in
 from fedunlearn.strategies.method import methods
 from fedunlearn.strategies.prototypes import PROTOTYPES
@@ -192,6 +193,21 @@ def test_without_prototype_terms_both_methods_are_one(place) -> None:
     assert digest_state(plain.model) == digest_state(none.model)
     with_some = place.serve("classes", settings_for(PROTOTYPICAL))[0]
     assert digest_state(plain.model) != digest_state(with_some.model)
+
+
+def test_what_it_would_send_is_what_it_sends(place) -> None:
+    settings = settings_for(PLAIN, rounds=2, sparsity=0)
+    _, witness = place.serve("class-everywhere", settings)
+    trained = [report.outcome for report in witness.reports if report.phase.trains]
+    up = sum(count["up"] for outcome in trained for count in outcome.bytes.values())
+    channels = sum(group.channels for group in place.session.architecture.layout.groups)
+    facts = Facts(4, 4, 4, 1.0, 2, place.session.training, 10**6, 4 * channels, 0.5)
+    estimated = methods.get(PLAIN).estimate(settings, facts)  # type: ignore[attr-defined]
+    numbers = 8 * sum(len(answer.metrics) for outcome in trained for answer in outcome.answers)
+    assert (estimated.rounds, estimated.bytes) == (2, 2 * (up - numbers))
+    assert estimated.client_seconds == 2 * 2 * 4 * 0.5
+    exact = settings_for(PLAIN, mode="exact")
+    assert estimate(methods.get(PLAIN), exact, facts).bytes > estimated.bytes
 
 
 def test_the_rate_falls_as_a_cosine() -> None:
