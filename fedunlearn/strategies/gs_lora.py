@@ -223,9 +223,10 @@ def _after_round(round: int, exact: bool, before: State, averaged: State) -> Sta
         adapters = adapters.shrunk(number(settings, "sparsity", SPARSITY) * rate * steps)
     if not adapters.plan.groups:
         raise ClientError("every group of adapters has become zero, and nothing is forgotten; ask for less `sparsity`.")
-    left = np.array([float(len(adapters.plan.groups))])
-    after = replace(after.with_adapters(adapters), arrays={**after.arrays, GROUPS_LEFT: left})
-    return replace(after, adapters=None) if round == settings.rounds - 1 else after
+    left = {GROUPS_LEFT: np.array([float(len(adapters.plan.groups))])}
+    after = replace(after.with_adapters(adapters), arrays={**after.arrays, **left})
+    # Merged: nothing is left for a later phase.
+    return replace(after, adapters=None, arrays=left) if round == settings.rounds - 1 else after
 
 
 def _steps(state: State) -> int:

@@ -164,7 +164,7 @@ def test_prototypes_cross_as_sums_over_twenty_samples_and_more_and_never_of_the_
         assert not sums[counted == 0].any() and not sums[2].any()
         total += sums
     assert total[:, -1].any()
-    left = witness.after[-1].arrays[PROTOTYPES]
+    left = witness.before[-1].arrays[PROTOTYPES]
     assert np.allclose(left, total)
     # The mean of the features themselves.
     features = []
