@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from fedunlearn.models import groupnorm_cnn, lenet, perceptron, resnet, torchvision_networks
+from fedunlearn.models import autoencoder, groupnorm_cnn, lenet, perceptron, resnet, torchvision_networks
 from fedunlearn.models.registered import NetworkFactory, networks
 
-__all__ = ["NetworkFactory", "groupnorm_cnn", "lenet", "networks", "perceptron", "resnet", "torchvision_networks"]
+__all__ = [
+    "NetworkFactory",
+    "autoencoder",
+    "groupnorm_cnn",
+    "lenet",
+    "networks",
+    "perceptron",
+    "resnet",
+    "torchvision_networks",
+]

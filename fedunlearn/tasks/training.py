@@ -15,7 +15,7 @@ from fedunlearn.channels.packing import Portion
 from fedunlearn.config import FederationSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError
-from fedunlearn.tasks.base import LogitsTask, Task
+from fedunlearn.tasks.base import LossFromLogits, Task
 from fedunlearn.tasks.channels_last import weights_channels_last
 from fedunlearn.tasks.randomness import isolated_seed
 from fedunlearn.tasks.selected_parameters import SelectedParameters
@@ -154,7 +154,7 @@ def evaluate(task: Task, model: nn.Module, samples: Samples, batch_size: int = 6
             inputs = task.inputs(samples.inputs[start : start + batch_size])
             labels = samples.labels[start : start + batch_size]
             answers = task.predict(model, inputs)
-            if isinstance(task, LogitsTask):
+            if isinstance(task, LossFromLogits):
                 losses.append(task.loss_from_logits(answers, labels))
             else:
                 losses.append(task.loss(model, inputs, labels))

@@ -1,0 +1,65 @@
+"""A convolutional auto-encoder that completes images through a bottleneck."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedunlearn.models.image_to_image import ImageToImageNetwork, region_of, squared_error
+from fedunlearn.models.registered import InputShape, networks, require_size
+
+SMALL = (32, 64, 128)
+LARGE = (64, 128, 256)
+GROUPS = 8
+
+
+class AutoEncoder(ImageToImageNetwork):
+    """Convolutions of stride 2 down to a bottleneck, and the same widths back up; no connection passes it by.
+
+    Every convolution but the last is followed by GroupNorm and SiLU. The way up enlarges by nearest neighbour and
+    convolves, because a transposed convolution keeps its outputs where no channel can be selected.
+
+    Args:
+        input_shape: C, H, W of the images, of 8x8 pixels at least; any size comes out as it went in.
+        classes: not used; images have none here.
+        widths: channels of each step down. The smaller have 0.2 million parameters, the larger 0.8.
+    """
+
+    def __init__(self, input_shape: InputShape, classes: int, widths: tuple[int, ...] = SMALL) -> None:
+        super().__init__()
+        require_size("auto-encoder", input_shape, 8)
+        channels = input_shape[0]
+        self.encoder = nn.ModuleList(
+            _step(before, after, stride=2) for before, after in zip((channels + 1, *widths), widths, strict=False)
+        )
+        upwards = (*reversed(widths), widths[0])
+        self.decoder = nn.ModuleList(_step(before, after) for before, after in zip(upwards, upwards[1:], strict=False))
+        self.output = nn.Conv2d(widths[0], channels, 3, padding=1)
+
+    def complete(self, degraded: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Completed images, N x C x H x W, 0 to 1; nothing is random."""
+        sizes = []
+        hidden = degraded
+        for step in self.encoder:
+            sizes.append(hidden.shape[2:])
+            hidden = step(hidden)
+        for step, size in zip(self.decoder, reversed(sizes), strict=True):
+            hidden = step(functional.interpolate(hidden, size=size))
+        return torch.sigmoid(self.output(hidden))
+
+    def losses(self, degraded: Tensor, images: Tensor) -> Tensor:
+        """Mean squared error of each image over the values in its region, N."""
+        return squared_error(self.complete(degraded), images, region_of(degraded))
+
+
+def _step(before: int, after: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, stride=stride, padding=1), nn.GroupNorm(GROUPS, after), nn.SiLU()
+    )
+
+
+networks.register("auto-encoder", AutoEncoder)
+networks.register("auto-encoder-large", partial(AutoEncoder, widths=LARGE))
