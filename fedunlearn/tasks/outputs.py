@@ -70,9 +70,7 @@ def _root_mean_square(task: Task, inputs: Tensor, difference: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _by_batch(
-    task: Task, model: nn.Module, samples: Samples, compute: Callable[[Tensor, Tensor], Tensor]
-) -> Tensor:
+def _by_batch(task: Task, model: nn.Module, samples: Samples, compute: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """The same batches for everything that is compared: a task may draw what it degrades for a batch."""
     with modes_kept(model):
         model.eval()
