@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 
+from fedunlearn.audit import error_histogram
 from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.audit.loss_histogram import BINS
 from fedunlearn.clients.guard_arrays import (
     Judge,
     channel_indices,
+    counts_by_bin,
     like_incoming,
     no_array,
     score_per_channel,
@@ -51,7 +53,9 @@ SAID_PER_REQUEST = {
 """What it announces of each pending request, in lists of one length."""
 
 FLAG_NAMES = frozenset({"deletion-request", "needs-base"})
-TRAINING_NUMBERS = frozenset({"num-examples", "loss", "epochs", "seconds", "batches", "gate-open"})
+OF_SEVERAL = frozenset({"gate-open", "displaced", "displacement"})
+"""Numbers of a training that tell on which side of something a sample is, unless they are of many."""
+TRAINING_NUMBERS = frozenset({"num-examples", "loss", "epochs", "seconds", "batches", "sigma"}) | OF_SEVERAL
 ERASED = frozenset({"models", "files"})
 """How many of each a client erased."""
 QUERY_NUMBERS = frozenset({"num-examples", "seconds"})
@@ -126,6 +130,8 @@ def _allowed(incoming: Message, channels: Mapping[str, int], classes: int) -> Al
         return Allowed(score_per_class_and_channel(channels, classes), QUERY_NUMBERS.__contains__)
     if kind == "query.importance":
         return Allowed(like_incoming(incoming), QUERY_NUMBERS.__contains__)
+    if kind == "query.errors":
+        return Allowed(counts_by_bin("errors", error_histogram.BINS, MINIMUM_SAMPLES), QUERY_NUMBERS.__contains__)
     if kind.startswith("query"):
         return Allowed(score_per_channel(channels, classes), QUERY_NUMBERS.__contains__)
     if kind.startswith("train"):
