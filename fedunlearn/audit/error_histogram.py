@@ -11,9 +11,7 @@ from torch import Tensor
 from fedunlearn.errors import DataError
 
 LOWEST, HIGHEST, EDGES = 1e-4, 10.0, 511
-ERROR_EDGES: tuple[float, ...] = tuple(
-    LOWEST * (HIGHEST / LOWEST) ** (index / (EDGES - 1)) for index in range(EDGES)
-)
+ERROR_EDGES: tuple[float, ...] = tuple(LOWEST * (HIGHEST / LOWEST) ** (index / (EDGES - 1)) for index in range(EDGES))
 """511 log-spaced edges from 1e-4 to 10: a bin is 2.3 % wide."""
 BINS = EDGES + 1
 """510 bins between the edges, one below all of them, one from 10 upwards."""

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fedunlearn.config import UnlearnSettings
-from fedunlearn.strategies.image_to_image.joint import FORGET_OPTIONS, noise_like, targeted, train_forget_term, two_terms
+from fedunlearn.strategies.image_to_image.joint import (
+    FORGET_OPTIONS,
+    noise_like,
+    targeted,
+    train_forget_term,
+    two_terms,
+)
 from fedunlearn.strategies.method import EVERY_SCOPE, Need, Phase, Reply, Scope, Work, methods
 
 
