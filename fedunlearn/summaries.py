@@ -11,11 +11,15 @@ from fedunlearn.server.session import Session
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What training came to: rounds finished, accuracy on the central test set, the model's digest."""
+    """What training came to: rounds finished, accuracy on the central test set, the model's digest, loss on that set.
+
+    The accuracy is None for a task that answers with no classes.
+    """
 
     rounds: int
     test_accuracy: float | None
     digest: str
+    test_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class UnlearningSummary:
         digest: of the resulting model.
         rounds: training rounds.
         seconds: wall time of its exchanges.
-        test_accuracy: on the central test set.
+        test_accuracy: on the central test set; None for a task that answers with no classes.
+        test_loss: mean on the same.
     """
 
     requests: str
@@ -39,6 +44,7 @@ class UnlearningSummary:
     rounds: int
     seconds: float
     test_accuracy: float | None
+    test_loss: float | None = None
 
 
 def training_summary(session: Session) -> TrainingSummary:
@@ -50,6 +56,7 @@ def training_summary(session: Session) -> TrainingSummary:
         rounds=last.number if last else 0,
         test_accuracy=last.metrics.get("test_accuracy") if last and measured else None,
         digest=main.head if main else "",
+        test_loss=last.metrics.get("test_loss") if last and measured else None,
     )
 
 
@@ -64,4 +71,5 @@ def unlearning_summary(session: Session, branch: BranchRow) -> UnlearningSummary
         rounds=len(rounds),
         seconds=sum(row.seconds for row in rounds) + sum(row.seconds for row in phases),
         test_accuracy=rounds[-1].metrics.get("test_accuracy") if rounds else None,
+        test_loss=rounds[-1].metrics.get("test_loss") if rounds else None,
     )

@@ -61,8 +61,17 @@ ERASED = frozenset({"models", "files"})
 QUERY_NUMBERS = frozenset({"num-examples", "seconds"})
 AUDIT_NUMBER = re.compile(
     r"num-examples|seconds|(retain|held-out|forget\.(all|triggered|untriggered|canaries))"
-    r"\.(correct|total|histogram|loss-sum|loss-samples|exposure-sum|exposure-samples)"
+    r"\.(correct|total|histogram|loss-sum|loss-samples|exposure-sum|exposure-samples|error-sum|square-sum|error-samples)"
 )
+
+
+SUMMED_OVER = {
+    "loss-sum": "loss-samples",
+    "exposure-sum": "exposure-samples",
+    "error-sum": "error-samples",
+    "square-sum": "error-samples",
+}
+"""Sums -> the number of samples that has to come with each."""
 
 
 @dataclass(frozen=True)
@@ -160,11 +169,11 @@ def _check_metrics(kind: str, record: MetricRecord, allowed: Allowed) -> None:
             raise _refused(kind, where, "no more than there are samples")
         if what == "histogram" and not MINIMUM_SAMPLES <= _sum(number) == samples:
             raise _refused(kind, where, f"each sample once, and {MINIMUM_SAMPLES} samples at least")
-        if what in ("loss-samples", "exposure-samples") and not MINIMUM_SAMPLES <= number <= samples:  # type: ignore[operator]
+        if what in SUMMED_OVER.values() and not MINIMUM_SAMPLES <= number <= samples:  # type: ignore[operator]
             raise _refused(kind, where, f"a number of samples, {MINIMUM_SAMPLES} at least")
         if what == "loss" and kind.startswith("train.") and not _are_several(record.get("num-examples")):
             raise _refused(kind, where, f"a mean over {MINIMUM_SAMPLES} samples at least")
-        if what in ("loss-sum", "exposure-sum") and f"{group}.{what[:-3]}samples" not in record:
+        if what in SUMMED_OVER and f"{group}.{SUMMED_OVER[what]}" not in record:
             raise _refused(kind, where, "a sum beside its number of samples")
 
 

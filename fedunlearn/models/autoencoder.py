@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -32,11 +33,8 @@ class AutoEncoder(ImageToImageNetwork):
         super().__init__()
         require_size("auto-encoder", input_shape, 8)
         channels = input_shape[0]
-        self.encoder = nn.ModuleList(
-            _step(before, after, stride=2) for before, after in zip((channels + 1, *widths), widths, strict=False)
-        )
-        upwards = (*reversed(widths), widths[0])
-        self.decoder = nn.ModuleList(_step(before, after) for before, after in zip(upwards, upwards[1:], strict=False))
+        self.encoder = nn.ModuleList(_step(*pair, stride=2) for pair in pairwise((channels + 1, *widths)))
+        self.decoder = nn.ModuleList(_step(*pair) for pair in pairwise((*reversed(widths), widths[0])))
         self.output = nn.Conv2d(widths[0], channels, 3, padding=1)
 
     def complete(self, degraded: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -56,9 +54,7 @@ class AutoEncoder(ImageToImageNetwork):
 
 
 def _step(before: int, after: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, after, 3, stride=stride, padding=1), nn.GroupNorm(GROUPS, after), nn.SiLU()
-    )
+    return nn.Sequential(nn.Conv2d(before, after, 3, stride=stride, padding=1), nn.GroupNorm(GROUPS, after), nn.SiLU())
 
 
 networks.register("auto-encoder", AutoEncoder)

@@ -166,7 +166,7 @@ def with_supplies(state: State, session: Session, job: Job) -> State:
 def supplies_of(session: Session, job: Job) -> Supplies:
     """What the run has of that which methods need to serve the job."""
     history = history_of(session, job, original_rounds(session, job))
-    return Supplies(history, session.server_data is not None, session.settings.prepared_methods)
+    return Supplies(history, session.server_data is not None, session.settings.prepared_methods, session.task)
 
 
 def _head(session: Session, name: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import digest_state
+from fedunlearn.progress import in_words
 from fedunlearn.server.ledger_tables import PhaseRow, RoundRow
 from fedunlearn.server.session import Session
 from fedunlearn.strategies.exchange import Outcome
@@ -98,7 +98,7 @@ class LedgerRecorder:
             )
         for client, sentence in outcome.dropped:
             ledger.append_event("client-dropped", {"branch": self._branch, "client": client, "why": sentence})
-        self._session.tell(_words(self._branch), report.number + 1, self._total, _detail(report.metrics))
+        self._session.tell(_words(self._branch), report.number + 1, self._total, in_words(report.metrics))
 
 
 def mask_digest(mask: ChannelMask | None) -> str | None:
@@ -136,11 +136,6 @@ def _words(branch: str) -> str:
     requests, _, rest = branch.partition("/")
     first, *more = requests.split("+")
     return f"{first}{f' and {len(more)} more' if more else ''}: {rest.partition('/')[0]}"
-
-
-def _detail(metrics: Mapping[str, Any]) -> str:
-    accuracy = metrics.get("test_accuracy")
-    return "" if accuracy is None else f"test accuracy {accuracy:.3f}"
 
 
 def _save_extras(state: State, session: Session) -> str | None:

@@ -29,12 +29,19 @@ Audience = Literal["target", "remaining", "all"]
 ModelState = dict[str, torch.Tensor]
 
 Need = Literal[
-    "target", "stored-updates", "individual-updates", "server-data", "prepared-clients", "other-goals", "encoder"
+    "target",
+    "stored-updates",
+    "individual-updates",
+    "server-data",
+    "prepared-clients",
+    "class-scores",
+    "other-goals",
+    "encoder",
 ]
 """What a method cannot do without: a target that answers; what each client sent in the rounds of training; the replies
 of single clients, not only their sum (so not under secure aggregation); unlabelled samples at the server; what clients
-prepared in their own folders while the federation trained; a task whose model can be trained towards other images; a
-task whose model has an encoder (`fedunlearn.tasks.encoding`)."""
+prepared in their own folders while the federation trained; a task that answers with scores of classes; one whose
+model can be trained towards other images, or has an encoder (`fedunlearn.tasks.encoding`)."""
 
 EVERY_SCOPE: frozenset[Scope] = frozenset({"client", "classes", "samples", "class-everywhere"})
 

@@ -31,6 +31,7 @@ from fedunlearn.strategies.method import (
 from fedunlearn.strategies.nabla_tau_terms import Terms, alpha_in, first_alpha, forget_passes
 from fedunlearn.strategies.option import number, whole
 from fedunlearn.strategies.recovery import local_recipe, send_packed, train_on_retained
+from fedunlearn.tasks.base import loss_of_guessing
 
 TAU_KINDS = ("held-out", "class", "log-k")
 ASKED = ("held-out", "class")
@@ -213,7 +214,7 @@ def _tau(work: Work) -> float:
     asked = tau_asked(work.settings)
     if isinstance(asked, float):
         return asked
-    return math.log(work.classes) if asked == "log-k" else float(work.arrays[_TAU][0])
+    return loss_of_guessing(work.task, work.classes) if asked == "log-k" else float(work.arrays[_TAU][0])
 
 
 @dataclass(frozen=True)

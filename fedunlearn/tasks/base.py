@@ -6,12 +6,14 @@ What a task answers with is said by the protocol it satisfies: class scores (`Lo
 
 from __future__ import annotations
 
+import math
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from fedunlearn.data.dataset import Dataset
+from fedunlearn.errors import SettingsError
 
 
 @runtime_checkable
@@ -61,6 +63,26 @@ class LogitsTask(Task, Protocol):
     def predict(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """Logits, N x K."""
         ...
+
+
+def with_classes(task: Task) -> LogitsTask:
+    """The task, known to answer with classes. Raises SettingsError for one that does not."""
+    if not isinstance(task, LogitsTask):
+        raise SettingsError(
+            f"scores of classes are needed, and task {task.name!r} answers with none; "
+            "choose a method, metric or option that makes do with its loss."
+        )
+    return task
+
+
+def loss_of_guessing(task: Task, classes: int) -> float:
+    """The loss of a model that holds every class for equally likely, log K, in nats.
+
+    Raises:
+        SettingsError: the task answers with no classes, of which one could be guessed.
+    """
+    with_classes(task)
+    return math.log(classes)
 
 
 @runtime_checkable

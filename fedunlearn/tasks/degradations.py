@@ -37,6 +37,7 @@ class Kind:
         usual: the strength when none is named.
         limits: the strength is above the first and below the second.
         colour: whether images must have three channels.
+        hides: whether the same pixels are hidden in every image, so that a pattern can be taught there.
     """
 
     what: str
@@ -45,6 +46,7 @@ class Kind:
     usual: float = 1.0
     limits: tuple[float, float] = (0.0, 1.0)
     colour: bool = False
+    hides: bool = False
 
     def degradation(self, name: str, strength: float | None) -> Degradation:
         """The degradation at a strength; None for the usual one.
@@ -165,10 +167,12 @@ def _centre(images: Tensor, side: float) -> Tensor:
 
 
 degradations.register(
-    "inpainting", Kind("The hidden centre is filled in.", CentreHidden, "hidden side over the image's", 0.5)
+    "inpainting",
+    Kind("The hidden centre is filled in.", CentreHidden, "hidden side over the image's", 0.5, hides=True),
 )
 degradations.register(
-    "outpainting", Kind("What surrounds the visible centre is added.", BorderHidden, "visible side over the image's", 0.5)
+    "outpainting",
+    Kind("What surrounds the visible centre is added.", BorderHidden, "visible side over the image's", 0.5, hides=True),
 )
 degradations.register("completion", Kind("Hidden patches are filled in.", PatchesHidden, "share that is hidden", 0.5))
 degradations.register("denoising", Kind("Gaussian noise is taken away.", Noise, "standard deviation", 0.25))

@@ -8,18 +8,21 @@ the strengths that are used here when none is named are *reconstructions*.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from fedunlearn.data.dataset import Dataset
+from fedunlearn.data.planting import Backdoor
 from fedunlearn.data.sources import load_dataset
 from fedunlearn.errors import SettingsError
 from fedunlearn.models import networks as known_networks
 from fedunlearn.models.image_to_image import ImageToImageNetwork, region_of
 from fedunlearn.randomness import derive_seed
 from fedunlearn.tasks.degradations import Degradation, degradations
+from fedunlearn.tasks.painted import poison
 from fedunlearn.tasks.randomness import isolated_seed
 
 SIZES = ("auto-encoder", "auto-encoder-large")
@@ -40,6 +43,7 @@ class ImageToImage:
         networks: names of the networks that fit.
         default_network: the one that is built when none is named.
         colour: whether images must have three channels.
+        hides: whether the same pixels are hidden in every image, so that a back-door can teach a pattern there.
     """
 
     name: str
@@ -48,6 +52,7 @@ class ImageToImage:
     networks: tuple[str, ...] = SIZES
     default_network: str = "auto-encoder"
     colour: bool = False
+    hides: bool = False
 
     def dataset(self, seed: int) -> Dataset:
         """The training and test samples, split with `seed` where the source has no split of its own.
@@ -55,6 +60,9 @@ class ImageToImage:
         Raises:
             SettingsError: they are not images, or grey ones where colours are needed.
         """
+        return _dataset(self, seed)
+
+    def _load(self, seed: int) -> Dataset:
         dataset = load_dataset(self.source, seed) if isinstance(self.source, str) else self.source(seed)
         if len(dataset.input_shape) != 3:
             raise SettingsError(
@@ -66,7 +74,16 @@ class ImageToImage:
                 f"task {self.name!r} adds colours, and the images of {self.source!r} are grey; "
                 "name a source of colour images, or another task."
             )
-        return dataset
+        return replace(dataset, painted=self._painted)
+
+    def _painted(self, images: Tensor, backdoor: Backdoor) -> Tensor:
+        """Stored images as a back-door poisons them."""
+        if not self.hides:
+            raise SettingsError(
+                f"backdoor: task {self.name!r} hides no part that is the same in every image, so that no pattern can "
+                "be taught there; in-painting and out-painting do."
+            )
+        return poison(images, backdoor, self.region(images))
 
     def build(self, network: str | None, seed: int, dataset: Dataset) -> nn.Module:
         """The network called `network` (None: the default), initialised from `seed`, for `dataset`'s images.
@@ -135,7 +152,14 @@ def image_to_image(name: str) -> ImageToImage:
         strength = float(number) if equals else None
     except ValueError as error:
         raise SettingsError(f"task {name!r}: {number!r} is not a number; write {kind_name}=0.5:{source}.") from error
-    return ImageToImage(name, source, kind.degradation(kind_name, strength), colour=kind.colour)
+    degradation = kind.degradation(kind_name, strength)
+    return ImageToImage(name, source, degradation, colour=kind.colour, hides=kind.hides)
+
+
+@lru_cache(maxsize=4)
+def _dataset(task: ImageToImage, seed: int) -> Dataset:
+    """One object for equal tasks and seeds: whoever shares data out knows it by identity."""
+    return task._load(seed)
 
 
 def names_image_to_image(name: str) -> bool:

@@ -23,7 +23,7 @@ BATCH = 64
 
 def answers(task: Task, model: nn.Module, samples: Samples) -> Tensor:
     """What the model answers to `samples`, in evaluation mode: N x C x H x W, 0 to 1, or N x K; no gradient."""
-    return _by_batch(task, model, samples, lambda inputs, labels: _answer(task, model, inputs))
+    return by_batch(task, model, samples, lambda inputs, labels: _answer(task, model, inputs))
 
 
 def errors(task: Task, model: nn.Module, samples: Samples) -> Tensor:
@@ -34,7 +34,7 @@ def errors(task: Task, model: nn.Module, samples: Samples) -> Tensor:
         truth = inputs if isinstance(task, ImageToImageTask) else functional.one_hot(labels, answer.shape[1]).float()
         return _root_mean_square(task, inputs, answer - truth)
 
-    return _by_batch(task, model, samples, error)
+    return by_batch(task, model, samples, error)
 
 
 def displacements(task: Task, model: nn.Module, samples: Samples, before: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def displacements(task: Task, model: nn.Module, samples: Samples, before: Tensor
     def displacement(inputs: Tensor, labels: Tensor) -> Tensor:
         return _root_mean_square(task, inputs, _answer(task, model, inputs) - next(earlier))
 
-    return _by_batch(task, model, samples, displacement)
+    return by_batch(task, model, samples, displacement)
 
 
 def _answer(task: Task, model: nn.Module, inputs: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def _root_mean_square(task: Task, inputs: Tensor, difference: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _by_batch(task: Task, model: nn.Module, samples: Samples, compute: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def by_batch(task: Task, model: nn.Module, samples: Samples, compute: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """The same batches for everything that is compared: a task may draw what it degrades for a batch."""
     with modes_kept(model):
         model.eval()
