@@ -25,7 +25,7 @@ from fedunlearn.tasks.degradations import Degradation, degradations
 from fedunlearn.tasks.painted import poison
 from fedunlearn.tasks.randomness import isolated_seed
 
-SIZES = ("auto-encoder", "auto-encoder-large")
+SIZES = ("auto-encoder-small", "auto-encoder", "auto-encoder-large")
 COLOUR = 3
 
 
@@ -131,9 +131,18 @@ class ImageToImage:
 
     def loss(self, model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
         """The network's own loss of each image, N; a mean over the values in the region, never a sum."""
+        return self.loss_to(model, inputs, inputs)
+
+    def loss_to(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        """The network's own loss of each image, N, where it is to answer other images; see `TargetedTask`."""
         generator = torch.default_generator if model.training else None
-        losses: Tensor = model(self.degrade(inputs, generator), inputs)
+        losses: Tensor = model(self.degrade(images, generator), targets)
         return losses
+
+    def encode(self, model: nn.Module, images: Tensor) -> Tensor:
+        """Features of images that are degraded as in an evaluation, N x ...; see `EncodingTask`."""
+        found: Tensor = model.encode(self.degrade(images))  # type: ignore[operator]
+        return found
 
 
 def image_to_image(name: str) -> ImageToImage:
