@@ -24,7 +24,7 @@ from fedunlearn.server.life_cycle import gather
 from fedunlearn.server.model_store import ModelStore
 from fedunlearn.server.session import Session
 from fedunlearn.strategies import methods
-from fedunlearn.strategies.method import ModelState
+from fedunlearn.strategies.method import ModelState, remarks
 from fedunlearn.strategies.roster import call_roll
 from fedunlearn.strategies.serving import Job
 
@@ -237,6 +237,7 @@ def _method(session: Session, branch: BranchRow, attribution_seconds: float) -> 
         "ratio": None if mask is None else mask.ratio(layout),
         "selected": selected,
         "attribution_seconds": attribution_seconds,
+        "remarks": list(remarks(methods.get(branch.settings["method"]), UnlearnSettings(**branch.settings))),
     }
 
 
