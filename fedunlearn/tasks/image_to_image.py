@@ -25,7 +25,7 @@ from fedunlearn.tasks.degradations import Degradation, degradations
 from fedunlearn.tasks.painted import poison
 from fedunlearn.tasks.randomness import isolated_seed
 
-SIZES = ("auto-encoder", "auto-encoder-large")
+NETWORKS = tuple(f"{family}{size}" for family in ("auto-encoder", "vq-gan", "diffusion") for size in ("", "-large"))
 COLOUR = 3
 
 
@@ -49,7 +49,7 @@ class ImageToImage:
     name: str
     source: str | Callable[[int], Dataset]
     degradation: Degradation
-    networks: tuple[str, ...] = SIZES
+    networks: tuple[str, ...] = NETWORKS
     default_network: str = "auto-encoder"
     colour: bool = False
     hides: bool = False
