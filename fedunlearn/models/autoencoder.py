@@ -11,11 +11,11 @@ from torch.nn import functional
 
 from fedunlearn.models.image_to_image import ImageToImageNetwork, region_of, squared_error
 from fedunlearn.models.registered import InputShape, networks, require_size
+from fedunlearn.models.steps import step
 
 SMALLEST = (16, 32, 64)
 SMALL = (32, 64, 128)
 LARGE = (64, 128, 256)
-GROUPS = 8
 
 
 class AutoEncoder(ImageToImageNetwork):
@@ -35,36 +35,32 @@ class AutoEncoder(ImageToImageNetwork):
         super().__init__()
         require_size("auto-encoder", input_shape, 8)
         channels = input_shape[0]
-        self.encoder = nn.ModuleList(_step(*pair, stride=2) for pair in pairwise((channels + 1, *widths)))
-        self.decoder = nn.ModuleList(_step(*pair) for pair in pairwise((*reversed(widths), widths[0])))
+        self.encoder = nn.ModuleList(step(*pair, stride=2) for pair in pairwise((channels + 1, *widths)))
+        self.decoder = nn.ModuleList(step(*pair) for pair in pairwise((*reversed(widths), widths[0])))
         self.output = nn.Conv2d(widths[0], channels, 3, padding=1)
 
     def complete(self, degraded: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Completed images, N x C x H x W, 0 to 1; nothing is random."""
         hidden, sizes = self._down(degraded)
-        for step, size in zip(self.decoder, reversed(sizes), strict=True):
-            hidden = step(functional.interpolate(hidden, size=size))
+        for one, size in zip(self.decoder, reversed(sizes), strict=True):
+            hidden = one(functional.interpolate(hidden, size=size))
         return torch.sigmoid(self.output(hidden))
 
-    def encode(self, degraded: Tensor) -> Tensor:
+    def features(self, degraded: Tensor) -> Tensor:
         """The bottleneck's features, N x F x h x w."""
         return self._down(degraded)[0]
 
     def _down(self, degraded: Tensor) -> tuple[Tensor, list[torch.Size]]:
         """The bottleneck's features, and the sizes on the way down to it."""
         sizes, hidden = [], degraded
-        for step in self.encoder:
+        for one in self.encoder:
             sizes.append(hidden.shape[2:])
-            hidden = step(hidden)
+            hidden = one(hidden)
         return hidden, sizes
 
     def losses(self, degraded: Tensor, images: Tensor) -> Tensor:
         """Mean squared error of each image over the values in its region, N."""
         return squared_error(self.complete(degraded), images, region_of(degraded))
-
-
-def _step(before: int, after: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(before, after, 3, stride=stride, padding=1), nn.GroupNorm(GROUPS, after), nn.SiLU())
 
 
 networks.register("auto-encoder", AutoEncoder)

@@ -27,7 +27,7 @@ class ImageToImageNetwork(nn.Module):
         """
         raise NotImplementedError
 
-    def encode(self, degraded: Tensor) -> Tensor:
+    def features(self, degraded: Tensor) -> Tensor:
         """The encoder's features, N x ...; nothing but its parameters shapes them.
 
         Raises:

@@ -11,11 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedunlearn.errors import SettingsError
+from fedunlearn.models.draws import normal, uniform
 from fedunlearn.registry import Registry
-from fedunlearn.tasks.randomness import seeded_generator
-
-DRAWS = 64
-"""How many different draws there are where an image's own is fixed."""
 
 
 class Degradation(Protocol):
@@ -64,27 +61,6 @@ class Kind:
 
 
 degradations: Registry[Kind] = Registry("degradation", group="fedunlearn.degradations")
-
-
-def uniform(images: Tensor, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    """Numbers from 0 to 1 for each image, N x `shape`; with no generator always the same ones for an equal image."""
-    if generator is not None:
-        return torch.rand(len(images), *shape, generator=generator).to(images.device)
-    known = torch.rand(DRAWS, *shape, generator=seeded_generator("fixed draws"))
-    return known.to(images.device)[own_draw(images)]
-
-
-def normal(images: Tensor, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    """As `uniform`, with standard normal numbers."""
-    if generator is not None:
-        return torch.randn(len(images), *shape, generator=generator).to(images.device)
-    known = torch.randn(DRAWS, *shape, generator=seeded_generator("fixed draws"))
-    return known.to(images.device)[own_draw(images)]
-
-
-def own_draw(images: Tensor) -> Tensor:
-    """Which of the fixed draws is each image's, N: from its pixels, so that neither batch nor order matters."""
-    return (images * 255).round().long().flatten(1).sum(dim=1) % DRAWS
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,10 @@ from fedunlearn.tasks.degradations import Degradation, degradations
 from fedunlearn.tasks.painted import poison
 from fedunlearn.tasks.randomness import isolated_seed
 
-SIZES = ("auto-encoder-small", "auto-encoder", "auto-encoder-large")
+NETWORKS = (
+    "auto-encoder-small",
+    *(f"{family}{size}" for family in ("auto-encoder", "vq-gan", "diffusion") for size in ("", "-large")),
+)
 COLOUR = 3
 
 
@@ -49,7 +52,7 @@ class ImageToImage:
     name: str
     source: str | Callable[[int], Dataset]
     degradation: Degradation
-    networks: tuple[str, ...] = SIZES
+    networks: tuple[str, ...] = NETWORKS
     default_network: str = "auto-encoder"
     colour: bool = False
     hides: bool = False
@@ -141,7 +144,7 @@ class ImageToImage:
 
     def encode(self, model: nn.Module, images: Tensor) -> Tensor:
         """Features of images that are degraded as in an evaluation, N x ...; see `EncodingTask`."""
-        found: Tensor = model.encode(self.degrade(images))  # type: ignore[operator]
+        found: Tensor = model.features(self.degrade(images))  # type: ignore[operator]
         return found
 
 

@@ -131,6 +131,7 @@ def train_locally(
         isolated_seed(_next_number(generator)),
         SelectedParameters(model, portion, settings.proximal_mu, anchor) as selected,
         weights_channels_last(model) if selected.some_are_frozen else nullcontext(),
+        _buffers_kept(model, portion),
     ):
         pairs_needed = _start_training(model, portion, len(samples))
         shortened = None
@@ -216,6 +217,24 @@ def modes_kept(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def _buffers_kept(model: nn.Module, portion: Portion | None) -> Iterator[None]:
+    """Afterwards, rows of buffers that the portion does not select are what they were (moving averages, say)."""
+    if portion is None:
+        yield
+        return
+    before = {name: buffer.clone() for name, buffer in model.named_buffers() if portion.rows.get(name, ...) is not None}
+    yield
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            if name in before:
+                rows = portion.rows.get(name)
+                moved = None if rows is None else buffer.index_select(0, rows)
+                buffer.copy_(before[name])
+                if rows is not None and moved is not None:
+                    buffer.index_copy_(0, rows, moved)
 
 
 def _start_training(model: nn.Module, portion: Portion | None, samples: int) -> bool:

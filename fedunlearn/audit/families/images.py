@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fedunlearn.audit.families.membership import TPRS
 from fedunlearn.audit.metric import ANY, SHARE, UPWARDS, Later, Metric, Range, Sizes, count, counts, histogram, sum_over
 
 ERROR_BINS = 512
