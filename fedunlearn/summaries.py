@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedunlearn.config import UnlearnSettings
+from fedunlearn.server.branches import settings_of
 from fedunlearn.server.ledger import MAIN
 from fedunlearn.server.ledger_tables import BranchRow
 from fedunlearn.server.recorder import TOLD
@@ -84,7 +84,7 @@ def unlearning_summary(session: Session, branch: BranchRow) -> UnlearningSummary
 
 def remarks_of(session: Session, branch: BranchRow) -> tuple[str, ...]:
     """The method's own remarks, and under each target's step what it told: steps, share displaced, noise."""
-    settings = UnlearnSettings(**branch.settings)
+    settings = settings_of(branch)
     told = [
         f"{row.name.partition(':')[2]}, {name} of client {client}: {value:.6g}."
         for row in session.ledger.phases(branch.name)
