@@ -3,7 +3,8 @@
 The literature's FID, IS and CLIP similarity look through networks trained on millions of images. Where those cannot be
 had, a small classifier trained here stands in their place: the numbers compare models of one run, and nothing with the
 literature. The server trains it on half of its unseen images, with their labels, and looks at the other half; only
-moments of features enter the figures. Heusel et al. 2017 and Salimans et al. 2016 through torchmetrics.
+moments of features enter the figures. The distance (Heusel et al. 2017) is torchmetrics'; the score is that of Salimans
+et al. 2016.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.inception import InceptionScore
 
 from fedunlearn.audit.metric import Finding, Gathered, Value
 from fedunlearn.audit.subject import Subject
@@ -58,17 +58,17 @@ class Classifier(nn.Module):
 
 
 class _Extractor(nn.Module):
-    """What torchmetrics asks for features or logits."""
+    """What torchmetrics asks for features."""
 
     num_features = FEATURES
 
-    def __init__(self, classifier: Classifier, logits: bool) -> None:
+    def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        self._classifier, self._logits = classifier, logits
+        self._classifier = classifier
 
     def forward(self, images: Tensor) -> Tensor:
         with torch.no_grad():
-            return self._classifier(images) if self._logits else self._classifier.features(images)
+            return self._classifier.features(images)
 
 
 def learned_classifier(images: Tensor, labels: Tensor, classes: int, generator: torch.Generator) -> Classifier:
@@ -86,16 +86,17 @@ def learned_classifier(images: Tensor, labels: Tensor, classes: int, generator: 
 
 def compared(classifier: Classifier, completed: Tensor, images: Tensor) -> dict[str, float]:
     """The three figures of completed images against the true ones, both N x C x H x W from 0 to 1, N > 1."""
-    frechet = FrechetInceptionDistance(feature=_Extractor(classifier, logits=False))
+    frechet = FrechetInceptionDistance(feature=_Extractor(classifier))
     frechet.update(images, real=True)
     frechet.update(completed, real=False)
-    score = InceptionScore(feature=_Extractor(classifier, logits=True), splits=1)
-    score.update(completed)
     with torch.no_grad():
         cosine = functional.cosine_similarity(classifier.features(completed), classifier.features(images)).mean()
+        said = classifier(completed).double().log_softmax(dim=1)
+    marginal = said.exp().mean(dim=0, keepdim=True).log()
     return {
         "frechet_distance": max(0.0, float(frechet.compute())),
-        "inception_score": float(score.compute()[0]),
+        # One split: torchmetrics' would keep every answer, and take a deviation of one number.
+        "inception_score": float((said.exp() * (said - marginal)).sum(dim=1).mean().exp()),
         "cosine": float(cosine),
     }
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from torchmetrics.image.inception import InceptionScore
 
 from fedunlearn.audit import proxy_quality
 from fedunlearn.audit.proxy_quality import compared, learned_classifier
@@ -36,6 +37,17 @@ def test_true_images_are_their_own_best_likeness(completion, classifier) -> None
     assert same["frechet_distance"] == pytest.approx(0, abs=1e-3) and same["cosine"] == pytest.approx(1)
     assert noise["frechet_distance"] > 10 * same["frechet_distance"] + 0.01 and noise["cosine"] < 0.99
     assert 1 <= noise["inception_score"] < same["inception_score"] <= 10
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_score_is_torchmetrics(completion, classifier) -> None:
+    images = completion.server.task.inputs(completion.server.held_out.inputs[200:300])
+    theirs = InceptionScore(feature=classifier, splits=1)
+    with torch.no_grad():
+        theirs.update(images)
+    assert compared(classifier, images, images)["inception_score"] == pytest.approx(
+        float(theirs.compute()[0]), rel=1e-4
+    )
 
 
 def test_few_images_are_refused(completion) -> None:
