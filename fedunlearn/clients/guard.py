@@ -29,6 +29,7 @@ from fedunlearn.clients.guard_arrays import (
 from fedunlearn.clients.guard_measurements import undeclared
 from fedunlearn.errors import ClientError, FedunlearnError
 from fedunlearn.strategies.content import ARRAYS, CONFIG, FLAGS, METRICS
+from fedunlearn.strategies.localisation import FORGET_RATE
 from fedunlearn.strategies.measurement import MEASURE
 
 logger = logging.getLogger("fedunlearn.clients")
@@ -136,7 +137,7 @@ def _allowed(incoming: Message, channels: Mapping[str, int], classes: int, featu
     if kind == "query.erase":
         return Allowed(no_array, ERASED.__contains__)
     if kind == "query.attribute":
-        return Allowed(channel_indices(channels), QUERY_NUMBERS.__contains__)
+        return Allowed(channel_indices(channels), (QUERY_NUMBERS | {FORGET_RATE}).__contains__)
     if kind == "query.activations":
         return Allowed(score_per_class_and_channel(channels, classes), QUERY_NUMBERS.__contains__)
     if kind == "query.prototypes":

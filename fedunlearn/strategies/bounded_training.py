@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedunlearn.channels.layout import evaluation_mode
 from fedunlearn.data.dataset import Samples
 from fedunlearn.strategies.bounded_terms import Bounds, forget_term, retain_term
-from fedunlearn.strategies.centralised.passes import losses_and_logits
+from fedunlearn.strategies.passes import losses_and_logits
 from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.training import TrainingSettings, shuffled_batches
 
