@@ -111,20 +111,16 @@ def test_a_network_without_a_place_is_told() -> None:
         adapter_places(grouped, layout)
 
 
-def test_the_proximal_step_by_hand() -> None:
-    plan = AdapterPlan((("a", "b"), ("c",)), rank=1, scale=1.0, seed=0)
-    values = {"a": [[3.0], [0.0]], "b": [[0.0], [4.0]], "c": [[0.6], [0.8]]}
+def test_a_group_is_gone_when_it_adds_nothing_and_not_before() -> None:
+    plan = AdapterPlan((("a", "b"), ("c", "d")), rank=1, scale=1.0, seed=0)
+    values = {"a": [[0.0], [0.0]], "b": [[0.0], [1e-30]], "c": [[0.0], [0.0]], "d": [[0.0], [-0.0]]}
     adapters = Adapters(plan, {factor_name(layer, UP): torch.tensor(value) for layer, value in values.items()})
-    assert adapters.norms() == pytest.approx((5.0, 1.0))
-    after = adapters.shrunk(2.0)
+    after = adapters.without_zeros()
     assert after.plan.groups == (("a", "b"),)
-    assert after.factors[factor_name("a", UP)].flatten().tolist() == pytest.approx([1.8, 0.0])
-    assert after.factors[factor_name("b", UP)].flatten().tolist() == pytest.approx([0.0, 2.4])
+    assert after.factors.keys() == {factor_name(layer, UP) for layer in "ab"}
     # What is gone changes nothing: exactly, not nearly.
     weights = {f"{layer}.weight": torch.rand(2, 3) for layer in values}
     assert torch.equal(after.merged(weights)["c.weight"], weights["c.weight"])
-    assert adapters.shrunk(0.0).factors.keys() == adapters.factors.keys()
-    assert adapters.shrunk(6.0).plan.groups == ()
 
 
 def test_packing_carries_adapters_as_it_does_models() -> None:
