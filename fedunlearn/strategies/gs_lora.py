@@ -60,7 +60,7 @@ class GroupSparseAdapters:
     Options: `mode` ("averaged"); `rank` (4); `scale` s (1 / rank); `bound` (log K + 4 nats); `hinge`: each "sample"
     is held against the bound, or the "batch"'s mean, as the authors do; `forget_weight` beta (0.2); `sparsity` alpha
     (0.01), from round `warm_up` on (a fifth of the rounds, at least one). Of GS-LoRA++ alone: `push` (0.05),
-    `push_bound` (18) and `pull` (0.001). The learning rate is AdamW's (0.01) and falls over the rounds as a cosine does.
+    `push_bound` (18) and `pull` (0.001). The learning rate is AdamW's, 0.01, and falls over the rounds as a cosine.
     """
 
     name: str
