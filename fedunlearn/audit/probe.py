@@ -19,7 +19,7 @@ from fedunlearn.audit.accuracy import Accuracy
 from fedunlearn.channels.layout import evaluation_mode
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError
-from fedunlearn.tasks.base import Task
+from fedunlearn.tasks.base import Task, with_classes
 from fedunlearn.tasks.training import evaluate
 
 
@@ -119,7 +119,7 @@ def features(task: Task, model: nn.Module, output_layer: str, raw: Tensor, batch
     try:
         with evaluation_mode(model), torch.no_grad():
             for batch in raw.split(batch_size):
-                task.predict(model, task.inputs(batch))
+                with_classes(task).predict(model, task.inputs(batch))
     finally:
         hook.remove()
     return torch.cat(caught) if caught else torch.empty(0, 0)

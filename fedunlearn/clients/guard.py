@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 
+from fedunlearn.audit import error_histogram
 from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.audit.loss_histogram import BINS
 from fedunlearn.clients.guard_arrays import (
     Judge,
     channel_indices,
+    counts_by_bin,
     feature_sums,
     like_incoming,
     no_array,
@@ -52,14 +54,25 @@ SAID_PER_REQUEST = {
 """What it announces of each pending request, in lists of one length."""
 
 FLAG_NAMES = frozenset({"deletion-request", "needs-base"})
-TRAINING_NUMBERS = frozenset({"num-examples", "loss", "epochs", "seconds", "batches", "gate-open"})
+OF_SEVERAL = frozenset({"gate-open", "displaced", "displacement"})
+"""Numbers of a training that tell on which side of something a sample is, unless they are of many."""
+TRAINING_NUMBERS = frozenset({"num-examples", "loss", "epochs", "seconds", "batches", "sigma"}) | OF_SEVERAL
 ERASED = frozenset({"models", "files"})
 """How many of each a client erased."""
 QUERY_NUMBERS = frozenset({"num-examples", "seconds"})
 AUDIT_NUMBER = re.compile(
     r"num-examples|seconds|(retain|held-out|forget\.(all|triggered|untriggered|canaries))"
-    r"\.(correct|total|histogram|loss-sum|loss-samples|exposure-sum|exposure-samples)"
+    r"\.(correct|total|histogram|loss-sum|loss-samples|exposure-sum|exposure-samples|error-sum|square-sum|error-samples)"
 )
+
+
+SUMMED_OVER = {
+    "loss-sum": "loss-samples",
+    "exposure-sum": "exposure-samples",
+    "error-sum": "error-samples",
+    "square-sum": "error-samples",
+}
+"""Sums -> the number of samples that has to come with each."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,8 @@ def _allowed(incoming: Message, channels: Mapping[str, int], classes: int, featu
         return Allowed(feature_sums(classes, features), QUERY_NUMBERS.__contains__)
     if kind == "query.importance":
         return Allowed(like_incoming(incoming), QUERY_NUMBERS.__contains__)
+    if kind == "query.errors":
+        return Allowed(counts_by_bin("errors", error_histogram.BINS, MINIMUM_SAMPLES), QUERY_NUMBERS.__contains__)
     if kind.startswith("query"):
         return Allowed(score_per_channel(channels, classes), QUERY_NUMBERS.__contains__)
     if kind.startswith("train"):
@@ -158,11 +173,12 @@ def _check_metrics(kind: str, record: MetricRecord, allowed: Allowed) -> None:
             raise _refused(kind, where, "no more than there are samples")
         if what == "histogram" and not MINIMUM_SAMPLES <= _sum(number) == samples:
             raise _refused(kind, where, f"each sample once, and {MINIMUM_SAMPLES} samples at least")
-        if what in ("loss-samples", "exposure-samples") and not MINIMUM_SAMPLES <= number <= samples:  # type: ignore[operator]
+        if what in SUMMED_OVER.values() and not MINIMUM_SAMPLES <= number <= samples:  # type: ignore[operator]
             raise _refused(kind, where, f"a number of samples, {MINIMUM_SAMPLES} at least")
-        if what == "loss" and kind.startswith("train.") and not _are_several(record.get("num-examples")):
+        told_of_several = key == "loss" or key in OF_SEVERAL
+        if told_of_several and kind.startswith("train.") and not _are_several(record.get("num-examples")):
             raise _refused(kind, where, f"a mean over {MINIMUM_SAMPLES} samples at least")
-        if what in ("loss-sum", "exposure-sum") and f"{group}.{what[:-3]}samples" not in record:
+        if what in SUMMED_OVER and f"{group}.{SUMMED_OVER[what]}" not in record:
             raise _refused(kind, where, "a sum beside its number of samples")
 
 

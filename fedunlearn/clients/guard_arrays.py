@@ -79,6 +79,19 @@ def channel_indices(channels: Mapping[str, int]) -> Judge:
     return judge
 
 
+def counts_by_bin(name: str, bins: int, fewest: int) -> Judge:
+    """One histogram, int32 (`bins`,), of `fewest` samples at least."""
+
+    def judge(given: str, array: Array) -> str | None:
+        expected = f"int32 ({bins},) under {name!r}, counts of {fewest} samples at least"
+        if given != name or _unlike(array, "int32", (bins,)):
+            return expected
+        counts = array.numpy()
+        return None if (counts >= 0).all() and counts.sum() >= fewest else expected
+
+    return judge
+
+
 def like_incoming(incoming: Message) -> Judge:
     """What may be sent is like what came down: same names, types and shapes."""
     sent = incoming.content.array_records.get(ARRAYS, ArrayRecord())

@@ -225,7 +225,8 @@ def audit(message: Message, site: Site) -> Message:
             continue
         true_labels = site.holding.true_labels[members] if group == "forget.canaries" else None
         samples = site.holding.samples.take(members)
-        for name, value in examine(site.task, model, samples, site.classes, true_labels).items():
+        found = examine(site.task, model, samples, site.classes, true_labels, bool(config.get("errors", False)))
+        for name, value in found.items():
             metrics[f"{group}.{name}"] = value
     return Message(RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
 

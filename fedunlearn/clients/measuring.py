@@ -41,7 +41,7 @@ def measure(message: Message, site: Site) -> Message:
         if metric.measure is None:
             raise ClientError(f"metric {metric.name!r} is not measured by name; a comparison reports it.")
         for (place, role), subject in subjects.items():
-            if role in metric.roles and not metric.lacking(subject.given):
+            if role in metric.roles and not metric.unsuited(site.task) and not metric.lacking(subject.given):
                 # The same draws for every audited model, so that they differ in nothing else.
                 generator = seeded_generator(seed, metric.name, role, site.client)
                 for key, value in metric.measure(subject, generator).items():

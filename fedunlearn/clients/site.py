@@ -11,7 +11,7 @@ import torch
 from flwr.app import Context
 from torch import nn
 
-from fedunlearn.channels.layout import Layout, channel_layout
+from fedunlearn.channels.layout import Layout
 from fedunlearn.clients.base_models import BaseModels
 from fedunlearn.clients.inbox import Inbox
 from fedunlearn.clients.keys import ClientKey
@@ -24,6 +24,7 @@ from fedunlearn.tasks import get_task
 from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.cohort_choice import Size
 from fedunlearn.tasks.device import THIS_PROCESSOR, Device
+from fedunlearn.tasks.layout import layout_of
 from fedunlearn.tasks.training import TrainingSettings
 
 ModelState = Mapping[str, torch.Tensor]
@@ -141,7 +142,7 @@ def _simulated_site(settings: FederationSettings, folder: Path, client: int) -> 
         task=task,
         holding=holding(settings, client, dataset),
         classes=len(dataset.classes),
-        layout=channel_layout(model, task.inputs(dataset.test.inputs[:2])),
+        layout=layout_of(task, model, dataset),
         training=TrainingSettings.of(settings),
         blank=model,
         cohort=settings.cohort,

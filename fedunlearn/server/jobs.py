@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import FedunlearnError, RequestError, SettingsError
+from fedunlearn.progress import in_words
 from fedunlearn.server import initial_model
 from fedunlearn.server.acceptance import check_acceptable
 from fedunlearn.server.branches import (
@@ -109,7 +110,7 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
         )
         for client, sentence in outcome.dropped:
             ledger.append_event("client-dropped", {"branch": MAIN, "client": client, "why": sentence})
-        session.tell("train", done + finished, total, f"test accuracy {figures['test_accuracy']:.3f}")
+        session.tell("train", done + finished, total, in_words(figures))
         return None
 
     initial = state_record(models.load(served_digest(session)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ import torch
 from fedunlearn.channels.adapters import AdapterPlan, Adapters
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import digest_state
+from fedunlearn.progress import in_words
 from fedunlearn.server.ledger_tables import PhaseRow, RoundRow
 from fedunlearn.server.session import Session
 from fedunlearn.strategies.exchange import Outcome
@@ -66,7 +66,7 @@ class LedgerRecorder:
                         "phase": report.number,
                         "passes": passes(outcome),
                         **processed(outcome),
-                        **open_gates(outcome),
+                        **told(outcome),
                     },
                     seconds=outcome.seconds,
                     extras=extras,
@@ -89,6 +89,7 @@ class LedgerRecorder:
                         "client_seconds": seconds,
                         "passes": passes(outcome),
                         **processed(outcome),
+                        **told(outcome),
                         "dropped": outcome.dropped,
                     },
                     bytes=weight,
@@ -99,7 +100,7 @@ class LedgerRecorder:
             )
         for client, sentence in outcome.dropped:
             ledger.append_event("client-dropped", {"branch": self._branch, "client": client, "why": sentence})
-        self._session.tell(_words(self._branch), report.number + 1, self._total, _detail(report.metrics))
+        self._session.tell(_words(self._branch), report.number + 1, self._total, in_words(report.metrics))
 
 
 def mask_digest(mask: ChannelMask | None) -> str | None:
@@ -122,10 +123,22 @@ def processed(outcome: Outcome) -> dict[str, dict[str, float]]:
     return {"processed": samples}
 
 
-def open_gates(outcome: Outcome) -> dict[str, dict[str, float]]:
-    """Under "gate_open", the share of batches that each target found below tau; nothing where nobody says."""
-    shares = {str(a.client): float(a.metrics["gate-open"]) for a in outcome.answers if "gate-open" in a.metrics}  # type: ignore[arg-type]
-    return {"gate_open": shares} if shares else {}
+TOLD = ("gate-open", "batches", "displaced", "displacement", "sigma")
+"""What a method's own step tells of itself, beside what every training tells."""
+
+
+def told(outcome: Outcome) -> dict[str, dict[str, float]]:
+    """What participants told of their own step: name, with underscores -> client -> number; nothing where nobody did.
+
+    "gate_open": share of batches that a target found below tau. "batches": steps. "displaced": share of the forget
+    set's answers that are out of distribution, "displacement": their mean; "sigma": of the noise on an upload.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for answer in outcome.answers:
+        for name in TOLD:
+            if name in answer.metrics:
+                found.setdefault(name.replace("-", "_"), {})[str(answer.client)] = float(answer.metrics[name])  # type: ignore[arg-type]
+    return found
 
 
 def _by_client(outcome: Outcome) -> dict[str, Mapping[str, int]]:
@@ -137,11 +150,6 @@ def _words(branch: str) -> str:
     requests, _, rest = branch.partition("/")
     first, *more = requests.split("+")
     return f"{first}{f' and {len(more)} more' if more else ''}: {rest.partition('/')[0]}"
-
-
-def _detail(metrics: Mapping[str, Any]) -> str:
-    accuracy = metrics.get("test_accuracy")
-    return "" if accuracy is None else f"test accuracy {accuracy:.3f}"
 
 
 def _save_extras(state: State, session: Session) -> str | None:

@@ -19,6 +19,7 @@ from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import ClientError, SettingsError
 from fedunlearn.strategies.aggregation import weighted_mean
 from fedunlearn.strategies.method import ClientReply, Down, Phase, Reply, State, Work
+from fedunlearn.strategies.option import choice
 
 Scores = dict[str, torch.Tensor]
 
@@ -211,3 +212,21 @@ def check_localisation(settings: UnlearnSettings) -> None:
 
 
 REFER = Phase("query.reference", "remaining", lambda state: Down(), make_reference, collect_reference)
+
+
+def where_asked(settings: UnlearnSettings) -> list[Phase]:
+    """The phases after which only the targets' channels and the output layer move; none without `channels=selected`.
+
+    For methods that reset nothing. Raises SettingsError for an option that is none.
+    """
+    if choice(settings, "channels", ("all", "selected")) == "all":
+        return []
+    check_localisation(settings)
+    return [REFER, Phase("query.attribute", "target", send_arrays, select_channels, _restrict)]
+
+
+def _restrict(state: State, replies: Sequence[ClientReply]) -> State:
+    """The targets' channels alone move from now on; all do where nothing sets the forget set apart."""
+    asked = state.settings.ratio
+    mask = unite(replies, state.layout, None if isinstance(asked, str) else asked)
+    return replace(state, mask=mask if mask.count() else None)

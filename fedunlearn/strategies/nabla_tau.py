@@ -15,7 +15,7 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError, SettingsError
 from fedunlearn.strategies.aggregation import average
 from fedunlearn.strategies.gated_training import Gated, GatedResult, mean_loss, train_gated, train_paired
-from fedunlearn.strategies.localisation import REFER, check_localisation, select_channels, send_arrays, unite
+from fedunlearn.strategies.localisation import where_asked
 from fedunlearn.strategies.method import (
     EVERY_SCOPE,
     ClientReply,
@@ -29,9 +29,10 @@ from fedunlearn.strategies.method import (
     methods,
 )
 from fedunlearn.strategies.nabla_tau_terms import Terms, alpha_in, first_alpha, forget_passes
-from fedunlearn.strategies.option import choice, number, whole
+from fedunlearn.strategies.option import number, whole
 from fedunlearn.strategies.recovery import local_recipe, send_packed, train_on_retained
 from fedunlearn.strategies.role_counts import AverageByTerms, keep_counts, say_retained, totals
+from fedunlearn.tasks.base import loss_of_guessing
 
 TAU_KINDS = ("held-out", "class", "log-k")
 ASKED = ("held-out", "class")
@@ -75,14 +76,11 @@ class NablaTau:
         """Localisation where it is asked for, two counts, then `settings.rounds` rounds, tau before those it is due."""
         tau, every = tau_asked(settings), whole(settings, "tau_every", 1, lowest=1)
         alpha = number(settings, "alpha", 1.0, highest=1.0)
-        localise: list[Phase] = []
-        if choice(settings, "channels", ("all", "selected")) == "selected":
-            check_localisation(settings)
-            localise = [REFER, Phase("query.attribute", "target", send_arrays, select_channels, _restrict)]
+        localisation = where_asked(settings)
         if alpha == 0:
             # There is no forget term, and nothing to be known for it.
-            return [*localise, *[_round(None, settings.rounds)] * settings.rounds]
-        served: list[Phase] = [*localise, _COUNT_FORGOTTEN, _COUNT_RETAINED]
+            return [*localisation, *[_round(None, settings.rounds)] * settings.rounds]
+        served: list[Phase] = [*localisation, _COUNT_FORGOTTEN, _COUNT_RETAINED]
         for round in range(settings.rounds):
             if tau in ASKED and round % every == 0:
                 served.append(_ASK_TAU)
@@ -98,13 +96,6 @@ def tau_asked(settings: UnlearnSettings) -> str | float:
             raise SettingsError(f"tau = {asked!r}: expected a number or one of {', '.join(TAU_KINDS)}.")
         return asked
     return number(settings, "tau", 0.0)
-
-
-def _restrict(state: State, replies: Sequence[ClientReply]) -> State:
-    """The targets' channels alone move from now on; all do where nothing sets the forget set apart."""
-    asked = state.settings.ratio
-    mask = unite(replies, state.layout, None if isinstance(asked, str) else asked)
-    return replace(state, mask=mask if mask.count() else None)
 
 
 def _say_forgotten(work: Work) -> Reply:
@@ -212,7 +203,7 @@ def _tau(work: Work) -> float:
     asked = tau_asked(work.settings)
     if isinstance(asked, float):
         return asked
-    return math.log(work.classes) if asked == "log-k" else float(work.arrays[_TAU][0])
+    return loss_of_guessing(work.task, work.classes) if asked == "log-k" else float(work.arrays[_TAU][0])
 
 
 _COUNT_FORGOTTEN = Phase("query.count", "target", lambda state: Down(), _say_forgotten, _keep_forgotten)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,9 +19,11 @@ from fedunlearn.strategies.aggregation import Average
 from fedunlearn.strategies.content import ADAPTERS, ARRAYS, CONFIG, EXTRA, MASK, PLAN, array_record, state_record
 from fedunlearn.strategies.exchange import Outcome, exchange
 from fedunlearn.strategies.history import History
-from fedunlearn.strategies.method import ClientReply, Method, Phase, State, checked_phases, training_hook
+from fedunlearn.strategies.method import ClientReply, Method, Need, Phase, State, checked_phases, training_hook
 from fedunlearn.strategies.reception import Answer, nothing_but_finite
 from fedunlearn.strategies.roster import Roster
+from fedunlearn.tasks.base import LogitsTask, Task
+from fedunlearn.tasks.encoding import EncodingTask, TargetedTask
 
 
 class TargetGone(ClientError):
@@ -166,16 +168,18 @@ class Supplies:
         history: what was kept of the rounds of training.
         server_data: whether the server has samples of its own.
         prepared_for: methods for which clients prepared something.
+        task: what is learned; None: not known here, and whoever computes with it finds out.
     """
 
     history: History
     server_data: bool
     prepared_for: Collection[str]
+    task: Task | None = None
 
     @staticmethod
     def of(state: State) -> Supplies:
         """What a branch that starts in this state is given."""
-        return Supplies(state.history, state.server_data is not None, state.prepared_for)
+        return Supplies(state.history, state.server_data is not None, state.prepared_for, state.task)
 
 
 def check_needs(method: Method, supplies: Supplies) -> None:
@@ -200,7 +204,17 @@ def _lacking(method: Method, supplies: Supplies) -> str:
         return "unlabelled samples at the server, and this run gave it none: train with --server-data 0.1"
     if "prepared-clients" in method.needs and method.name not in supplies.prepared_for:
         return f"what clients prepare while the federation trains, and in this run they did not: {train}"
+    for need, (kind, what) in _OF_TASKS.items():
+        if need in method.needs and supplies.task is not None and not isinstance(supplies.task, kind):
+            return f"{what}, and task {supplies.task.name!r} is none: train another task"
     return ""
+
+
+_OF_TASKS: Mapping[Need, tuple[type, str]] = {
+    "class-scores": (LogitsTask, "a task that answers with scores of classes"),
+    "other-goals": (TargetedTask, "a task whose model can be trained towards other images"),
+    "encoder": (EncodingTask, "a task whose model has an encoder"),
+}
 
 
 def _audience(phase: Phase, roster: Roster, job: Job, fraction: float, seed: int, number: int) -> tuple[int, ...]:

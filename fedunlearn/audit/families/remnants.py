@@ -30,6 +30,7 @@ METRICS = (
             "products": sums(PRODUCTS, "samples"),
         },
         values={"probe": SHARE, "probe.loss": UPWARDS, "probe.overall": SHARE, "probe.regained": CHANGE},
+        answers="classes",
         measure=Later("fedunlearn.audit.shared_probe", "measure"),
         combine=Later("fedunlearn.audit.shared_probe", "combine"),
     ),

@@ -24,6 +24,7 @@ from fedunlearn.strategies.centralised.passes import (
 from fedunlearn.strategies.method import EVERY_SCOPE, Down, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.option import positive, whole
 from fedunlearn.strategies.recovery import local_recipe, send_packed
+from fedunlearn.tasks.base import with_classes
 
 _TEACHER = "teacher:"
 
@@ -44,7 +45,7 @@ class BadTeacher:
         "data are used where the authors draw a part"
     )
     scopes: frozenset[Scope] = EVERY_SCOPE
-    needs: frozenset[Need] = frozenset({"target"})
+    needs: frozenset[Need] = frozenset({"target", "class-scores"})
     earnest: bool = False
     options: frozenset[str] = frozenset({"temperature"}) | FORGET_OPTIONS
 
@@ -81,7 +82,7 @@ def _divergence_from(work: Work, teacher: dict[str, Tensor], samples: Samples) -
     temperature = positive(work.settings, "temperature", 1.0)
 
     def loss(model: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor:
-        return divergence(wanted[positions], work.task.predict(model, inputs), temperature)
+        return divergence(wanted[positions], with_classes(work.task).predict(model, inputs), temperature)
 
     return loss
 

@@ -16,7 +16,7 @@ from fedunlearn.strategies.centralised.passes import FORGET_OPTIONS, forget_reci
 from fedunlearn.strategies.method import EVERY_SCOPE, Need, Phase, Reply, Scope, Work, methods
 from fedunlearn.strategies.option import positive, whole
 from fedunlearn.strategies.recovery import RECOVER, send_packed
-from fedunlearn.tasks.base import Task
+from fedunlearn.tasks.base import Task, with_classes
 
 BOUND, FORGET_RATE = 0.1, 0.3
 BATCH = 128
@@ -39,7 +39,7 @@ class BoundaryShrink:
         "the answers, and recovery rounds on retained data follow"
     )
     scopes: frozenset[Scope] = EVERY_SCOPE
-    needs: frozenset[Need] = frozenset({"target"})
+    needs: frozenset[Need] = frozenset({"target", "class-scores"})
     earnest: bool = False
     options: frozenset[str] = frozenset({"bound"}) | FORGET_OPTIONS
 
@@ -76,7 +76,7 @@ def nearest_wrong_labels(task: Task, model: nn.Module, samples: Samples, bound: 
         [slope] = torch.autograd.grad(task.loss(model, inputs, labels).sum(), [inputs])
         with torch.no_grad():
             moved = (inputs + bound * slope.sign()).clamp(lowest, highest)
-            logits = task.predict(model, moved)
+            logits = with_classes(task).predict(model, moved)
             found.append(logits.scatter(1, labels[:, None], -torch.inf).argmax(dim=1))
     return torch.cat(found)
 

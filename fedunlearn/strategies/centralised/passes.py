@@ -15,7 +15,7 @@ from fedunlearn.data.dataset import Samples
 from fedunlearn.strategies.method import Reply, Work
 from fedunlearn.strategies.option import positive, whole
 from fedunlearn.strategies.recovery import local_recipe
-from fedunlearn.tasks.base import LogitsTask, Task
+from fedunlearn.tasks.base import LossFromLogits, Task, with_classes
 from fedunlearn.tasks.training import TrainingSettings, evaluate, train_locally
 
 ByPosition = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -64,8 +64,8 @@ def answers(work: Work, state: Mapping[str, Tensor], samples: Samples) -> Tensor
 
 def losses_and_logits(task: Task, model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The task's loss of each sample (N) and the logits (N x K), from one forward pass where the task allows it."""
-    logits = task.predict(model, inputs)
-    if isinstance(task, LogitsTask):
+    logits = with_classes(task).predict(model, inputs)
+    if isinstance(task, LossFromLogits):
         return task.loss_from_logits(logits, labels), logits
     return task.loss(model, inputs, labels), logits
 

@@ -35,7 +35,7 @@ class RandomLabel:
         "relabelled and the retained samples, each where it is"
     )
     scopes: frozenset[Scope] = EVERY_SCOPE
-    needs: frozenset[Need] = frozenset({"target"})
+    needs: frozenset[Need] = frozenset({"target", "class-scores"})
     earnest: bool = False
     options: frozenset[str] = frozenset({"repeats"})
 

@@ -44,7 +44,7 @@ class SalUn:
         "FedAvg joins them"
     )
     scopes: frozenset[Scope] = EVERY_SCOPE
-    needs: frozenset[Need] = frozenset({"target"})
+    needs: frozenset[Need] = frozenset({"target", "class-scores"})
     earnest: bool = False
     options: frozenset[str] = frozenset({"share"})
 

@@ -42,7 +42,7 @@ class Unsir:
         "the repair is made in rounds"
     )
     scopes: frozenset[Scope] = frozenset({"classes", "class-everywhere"})
-    needs: frozenset[Need] = frozenset({"target"})
+    needs: frozenset[Need] = frozenset({"target", "class-scores"})
     earnest: bool = False
     options: frozenset[str] = frozenset({"noises", "steps", "noise_rate", "penalty"}) | FORGET_OPTIONS
 
