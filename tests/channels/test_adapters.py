@@ -22,7 +22,7 @@ from fedunlearn.channels.adapters import (
 )
 from fedunlearn.channels.layout import channel_layout
 from fedunlearn.channels.packing import nbytes, pack, unpack
-from fedunlearn.errors import CorruptModel, NoChannels, SettingsError
+from fedunlearn.errors import CorruptModel, SettingsError
 from fedunlearn.models import networks
 
 SHAPES = {"vit-small": (1, 8, 8), "lenet": (1, 8, 8), "resnet20": (3, 8, 8)}
@@ -88,27 +88,6 @@ def test_as_many_factors_as_the_paper_says(name: str, shape: tuple[int, int, int
     sizes = {f"{layer}.weight": torch.zeros(()).expand(weight.shape) for layer, weight in weights.items()}
     adapters = Adapters.fresh(plan, sizes)
     assert nbytes(plan.portion, adapters.factors) == 4 * expected
-
-
-def test_a_transformer_has_a_group_for_each_block_and_none_on_attention_or_head() -> None:
-    network = networks.get("vit-small")((1, 8, 8), 10)
-    plan = plan_for(network, (1, 8, 8))
-    assert plan.groups == tuple(
-        (f"encoder.layers.encoder_layer_{block}.mlp.0", f"encoder.layers.encoder_layer_{block}.mlp.3")
-        for block in range(4)
-    )
-
-
-def test_other_networks_have_a_group_for_each_layer_with_channels() -> None:
-    network = networks.get("lenet")((1, 8, 8), 10)
-    assert plan_for(network, (1, 8, 8)).groups == (("convolution1",), ("convolution2",), ("hidden",))
-
-
-def test_a_network_without_a_place_is_told() -> None:
-    grouped = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Flatten(), nn.Linear(4, 2))
-    layout = channel_layout(grouped, torch.rand(2, 4, 3, 3))
-    with pytest.raises(NoChannels, match="no layer for adapters"):
-        adapter_places(grouped, layout)
 
 
 def test_a_group_is_gone_when_it_adds_nothing_and_not_before() -> None:
