@@ -175,6 +175,7 @@ def phase_work(message: Message, site: Site) -> tuple[Phase, Work] | None:
         keep=keep,
         device=site.device,
         prepared=read_prepared(site.folder, str(config["method"])),
+        plan=_plan(message),
     )
     return phases[number], work
 
