@@ -100,9 +100,9 @@ class Diffusion(ImageToImageNetwork):
             generator = torch.default_generator
             steps = (uniform(images, (), generator) * STEPS).long().clamp_max(STEPS - 1)
             return self._noise_error(degraded, images, steps, generator)
-        several = [one.repeat_interleave(EVALUATED, dim=0) for one in (degraded, images)]
+        degraded, images = (one.repeat_interleave(EVALUATED, dim=0) for one in (degraded, images))
         spread = (torch.arange(EVALUATED, device=images.device) * STEPS + STEPS // 2) // EVALUATED
-        errors = self._noise_error(*several, spread.repeat(len(images)), None)
+        errors = self._noise_error(degraded, images, spread.repeat(len(images) // EVALUATED), None)
         return errors.view(-1, EVALUATED).mean(dim=1)
 
     def _noise_error(
