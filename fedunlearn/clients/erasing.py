@@ -19,7 +19,9 @@ from fedunlearn.strategies.content import CONFIG, METRICS
 
 
 def erase(message: Message, site: Site) -> Message:
-    """Delete every model that the server does not name as clean, and what was kept for the requests: attributions, pictures.
+    """Delete every model that the server does not name as clean, and what was kept for the requests.
+
+    That is the attributions, and pictures of the images.
 
     A client that filed the erased request also loses what it prepared from its samples while the federation trained.
 

@@ -78,7 +78,7 @@ def _rows(
     site: Site, task: ImageToImageTask, samples: Samples, models: Mapping[str, Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
     images = task.inputs(samples.inputs)
-    rows = {"input": task.degrade(images)[:, :-1], "original image": images}
+    rows = {"input": task.degrade(images)[:, :-1], "true image": images}
     for label, state in models.items():
         model = site.load(state)
         with modes_kept(model):

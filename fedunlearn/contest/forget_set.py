@@ -66,11 +66,14 @@ def chosen_samples(session: Session, rule: str, client: int | None) -> dict[int,
 def hardest(task: Task, model: torch.nn.Module, own: Holding, candidates: np.ndarray, count: int) -> list[int]:
     """Sorted positions of the `count` samples with the largest loss among those that the model answers as recorded.
 
-    Fewer where it answers fewer so: what it gets wrong, it does not remember.
+    Fewer where it answers fewer so: what it gets wrong, it does not remember. Where nothing is answered right or wrong
+    it is the largest losses of all.
     """
     samples = own.samples.take(candidates)
     answers = evaluate(task, model, samples)
-    known = torch.nonzero(answers.predictions == samples.labels).flatten().numpy()
+    known = np.arange(len(samples))
+    if answers.scores is not None:
+        known = torch.nonzero(answers.predictions == samples.labels).flatten().numpy()
     losses = answers.losses.detach().numpy()[known]
     order = np.argsort(-losses, kind="stable")[:count]
     return sorted(int(position) for position in candidates[known[order]])

@@ -39,14 +39,26 @@ class AutoEncoder(ImageToImageNetwork):
 
     def complete(self, degraded: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Completed images, N x C x H x W, 0 to 1; nothing is random."""
-        sizes = []
-        hidden = degraded
-        for one in self.encoder:
-            sizes.append(hidden.shape[2:])
-            hidden = one(hidden)
-        for one, size in zip(self.decoder, reversed(sizes), strict=True):
+        hidden = self.encode(degraded)
+        for one, size in zip(self.decoder, self._sizes(degraded), strict=True):
             hidden = one(functional.interpolate(hidden, size=size))
         return torch.sigmoid(self.output(hidden))
+
+    def encode(self, degraded: Tensor) -> Tensor:
+        """The bottleneck, N x D x H/8 x W/8."""
+        hidden = degraded
+        for one in self.encoder:
+            hidden = one(hidden)
+        return hidden
+
+    def _sizes(self, degraded: Tensor) -> list[tuple[int, int]]:
+        """The sizes that the way up comes through, the image's own last."""
+        height, width = degraded.shape[2:]
+        sizes: list[tuple[int, int]] = []
+        for _ in self.encoder:
+            sizes.insert(0, (height, width))
+            height, width = -(-height // 2), -(-width // 2)
+        return sizes
 
     def losses(self, degraded: Tensor, images: Tensor) -> Tensor:
         """Mean squared error of each image over the values in its region, N."""

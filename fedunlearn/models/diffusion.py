@@ -90,6 +90,20 @@ class Diffusion(ImageToImageNetwork):
             noisy = schedule.step(noise, step, noisy).prev_sample
         return ((noisy + 1) / 2).clamp(0.0, 1.0)
 
+    def encode(self, degraded: Tensor) -> Tensor:
+        """What goes into the U-Net's lowest block in the middle of the schedule, N x D x H' x W'."""
+        caught: list[Tensor] = []
+        handle = self.unet.get_submodule("mid_block").register_forward_pre_hook(
+            lambda module, arguments: caught.append(arguments[0])
+        )
+        try:
+            noise = normal(degraded, tuple(degraded[:, :-1].shape[1:]), None)
+            fed = torch.cat([_visible(2 * degraded[:, :-1] - 1, noise, region_of(degraded)), degraded], dim=1)
+            self.unet(fed, STEPS // 2)
+        finally:
+            handle.remove()
+        return caught[0]
+
     def losses(self, degraded: Tensor, images: Tensor) -> Tensor:
         """Mean squared error of the noise in each image's region, N.
 

@@ -25,6 +25,10 @@ class ImageToImageNetwork(nn.Module):
         """
         raise NotImplementedError
 
+    def encode(self, degraded: Tensor) -> Tensor:
+        """The encoder's features, N x ..., differentiable; nothing but the encoder's parameters shapes them."""
+        raise NotImplementedError
+
     def losses(self, degraded: Tensor, images: Tensor) -> Tensor:
         """The loss of each sample, N."""
         raise NotImplementedError

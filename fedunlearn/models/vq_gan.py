@@ -90,7 +90,7 @@ class VQGAN(ImageToImageNetwork):
         In a hidden place stands the mean of all codes, weighed by their probabilities: the likeliest one alone is often
         sharp in the wrong place.
         """
-        seen = self.quantiser(self.encode(degraded[:, :-1])).latents
+        seen = self.quantiser(self.encode(degraded)).latents
         hidden = hidden_tokens(region_of(degraded))
         return self._painted(seen, hidden, self._logits(seen, hidden))
 
@@ -101,11 +101,11 @@ class VQGAN(ImageToImageNetwork):
         In training the game with the discriminator comes on top: a hinge loss for it, and for the decoder the mean of
         what the discriminator says, with weights that this part does not move.
         """
-        latents = self.encode(images)
+        latents = self.latents(images)
         quantised = self.quantiser(latents)
         painted = self.decode(quantised.latents)
         hidden = hidden_tokens(region_of(degraded))
-        seen = self.quantiser(self.encode(degraded[:, :-1])).latents.detach()
+        seen = self.quantiser(self.encode(degraded)).latents.detach()
         named = self._logits(seen, hidden)
         missed = functional.cross_entropy(named, quantised.codes.detach(), reduction="none")
         token_losses = (missed * hidden).flatten(1).sum(dim=1) / hidden.flatten(1).sum(dim=1).clamp_min(1)
@@ -114,8 +114,12 @@ class VQGAN(ImageToImageNetwork):
         losses = completed + decoded + QUANTISED * quantised.losses + TOKENS * token_losses
         return losses + self._game(images, painted) if self.training else losses
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Latents of images, N x D x H/4 x W/4, before they are quantised."""
+    def encode(self, degraded: Tensor) -> Tensor:
+        """Latents of degraded images, N x D x H/4 x W/4, before they are quantised; the region is not looked at."""
+        return self.latents(degraded[:, :-1])
+
+    def latents(self, images: Tensor) -> Tensor:
+        """Latents of images, N x C x H x W, before they are quantised: N x D x H/4 x W/4."""
         latents: Tensor = self.normalise(self.encoder(images))
         return latents
 

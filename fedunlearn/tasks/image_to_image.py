@@ -131,9 +131,18 @@ class ImageToImage:
 
     def loss(self, model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
         """The network's own loss of each image, N; a mean over the values in the region, never a sum."""
+        return self.loss_to(model, inputs, inputs)
+
+    def loss_to(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each sample, N, fed with `images`, degraded as ever, and to answer `targets`, of their shape."""
         generator = torch.default_generator if model.training else None
-        losses: Tensor = model(self.degrade(inputs, generator), inputs)
+        losses: Tensor = model(self.degrade(images, generator), targets)
         return losses
+
+    def encode(self, model: nn.Module, images: Tensor) -> Tensor:
+        """The encoder's features of the images, N x ..., degraded as in an evaluation; differentiable."""
+        features: Tensor = model.encode(self.degrade(images))  # type: ignore[operator]
+        return features
 
 
 def image_to_image(name: str) -> ImageToImage:
