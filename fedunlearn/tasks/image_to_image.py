@@ -26,6 +26,7 @@ from fedunlearn.tasks.painted import poison
 from fedunlearn.tasks.randomness import isolated_seed
 
 NETWORKS = tuple(f"{family}{size}" for family in ("auto-encoder", "vq-gan", "diffusion") for size in ("", "-large"))
+DEFAULT_NETWORK = "auto-encoder"
 COLOUR = 3
 
 
@@ -50,7 +51,7 @@ class ImageToImage:
     source: str | Callable[[int], Dataset]
     degradation: Degradation
     networks: tuple[str, ...] = NETWORKS
-    default_network: str = "auto-encoder"
+    default_network: str = DEFAULT_NETWORK
     colour: bool = False
     hides: bool = False
 
