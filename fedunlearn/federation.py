@@ -29,8 +29,10 @@ from fedunlearn.server.life_cycle import DeletionRequest
 from fedunlearn.server.run_folder import RunFolder
 from fedunlearn.server.session import OnProgress, Session
 from fedunlearn.server.verification import Verification, verify_run
+from fedunlearn.strategies import methods
 from fedunlearn.strategies.asked import check_prepare_for, unlearn_settings
 from fedunlearn.strategies.inner import make_strategy
+from fedunlearn.strategies.serving import check_task
 from fedunlearn.summaries import TrainingSummary, UnlearningSummary, training_summary, unlearning_summary
 
 if TYPE_CHECKING:
@@ -397,6 +399,8 @@ class Federation:
         session = self._session()
         make_strategy(self.settings.strategy, self.settings.fraction)
         _ = session.architecture  # refuses a network without channels
+        for name in self.settings.prepared_methods:
+            check_task(methods.get(name), session.task)
         for client in range(self.settings.clients):
             self._holding(client)
 

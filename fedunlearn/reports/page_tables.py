@@ -45,9 +45,8 @@ def class_table(models: Mapping[str, Model]) -> str:
     by_class = {
         name: entry
         for name, model in models.items()
-        if isinstance(entry := model.get("test_accuracy_by_class"), Mapping) and any(
-            share is not None for share in entry.values()
-        )
+        if isinstance(entry := model.get("test_accuracy_by_class"), Mapping)
+        and any(share is not None for share in entry.values())
     }
     names = list(dict.fromkeys(label for entry in by_class.values() for label in entry))
     if not names:
