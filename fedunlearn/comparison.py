@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from fedunlearn.reports.audit_trail import AuditTrail
+    from fedunlearn.reports.plots import Picture
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,16 @@ class Comparison:
 
         return comparison_table(self.document)
 
-    def save(self, folder: Path | str, trail: AuditTrail | None = None) -> list[Path]:
+    def save(self, folder: Path | str, trail: AuditTrail | None = None, images: Sequence[Picture] = ()) -> list[Path]:
         """Write the page, JSON, CSV, Markdown and figures; return what was written.
 
         Args:
             trail: audits and certificates of the run, for the page; None: there are none.
+            images: what clients rendered of their own images, for the page.
         """
         from fedunlearn.reports.write import write_report
 
-        return list(write_report(self.document, Path(folder), trail))
+        return list(write_report(self.document, Path(folder), trail, images))
 
 
 def comparison_document(

@@ -262,9 +262,10 @@ class Federation:
         comparison = Comparison(read_json(saved)) if saved.is_file() else None
         if comparison is None or comparison.document["models"]["unlearned"]["digest"] != self._unlearned_digest(ids):
             comparison = self.compare(ids, retrain=False, on_progress=on_progress)
-        from fedunlearn.reporting import audit_trail
+        from fedunlearn.reporting import audit_trail, client_pictures
 
-        comparison.save(self.folder, audit_trail(self._session()))
+        session = self._session()
+        comparison.save(self.folder, audit_trail(session), client_pictures(session, ids))
         return self._folder.report
 
     def erase(self, request: DeletionRequest | str, dry_run: bool = True, on_progress: OnProgress = None) -> Erasure:
