@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fedunlearn.server.branches import settings_of
 from fedunlearn.server.ledger import MAIN
 from fedunlearn.server.ledger_tables import BranchRow
+from fedunlearn.server.recorder import TOLD
 from fedunlearn.server.session import Session
+from fedunlearn.strategies import methods
+from fedunlearn.strategies.method import remarks
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class UnlearningSummary:
         seconds: wall time of its exchanges.
         test_accuracy: on the central test set; None for a task that answers with no classes.
         test_loss: mean on the same.
+        remarks: what belongs beside the result: bounds, what they assume, and what targets told of their own steps.
     """
 
     requests: str
@@ -45,6 +50,7 @@ class UnlearningSummary:
     seconds: float
     test_accuracy: float | None
     test_loss: float | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def training_summary(session: Session) -> TrainingSummary:
@@ -72,4 +78,18 @@ def unlearning_summary(session: Session, branch: BranchRow) -> UnlearningSummary
         seconds=sum(row.seconds for row in rounds) + sum(row.seconds for row in phases),
         test_accuracy=rounds[-1].metrics.get("test_accuracy") if rounds else None,
         test_loss=rounds[-1].metrics.get("test_loss") if rounds else None,
+        remarks=remarks_of(session, branch),
     )
+
+
+def remarks_of(session: Session, branch: BranchRow) -> tuple[str, ...]:
+    """The method's own remarks, and under each target's step what it told: steps, share displaced, noise."""
+    settings = settings_of(branch)
+    told = [
+        f"{row.name.partition(':')[2]}, {name} of client {client}: {value:.6g}."
+        for row in session.ledger.phases(branch.name)
+        for name in TOLD
+        for client, value in row.result.get(name.replace("-", "_"), {}).items()
+    ]
+    said = remarks(methods.get(settings.method), settings)
+    return (*said, *told) if said else ()

@@ -1,9 +1,10 @@
-"""Histogram of root mean square errors and displacements in fixed bins: what a quantile needs, nothing of one sample."""
+"""Histogram of root mean square errors in fixed bins: what a quantile needs, and nothing of a single sample."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -56,5 +57,5 @@ def share_above(counts: Sequence[int], edge: float) -> float:
 
 def mean(counts: Sequence[int]) -> float:
     """The mean error, each sample standing in the geometric middle of its bin; good for comparing two histograms."""
-    middles = [LOWEST, *(math.sqrt(a * b) for a, b in zip(ERROR_EDGES, ERROR_EDGES[1:], strict=False)), HIGHEST]
+    middles = [LOWEST, *(math.sqrt(a * b) for a, b in pairwise(ERROR_EDGES)), HIGHEST]
     return sum(count * middle for count, middle in zip(counts, middles, strict=True)) / sum(counts)

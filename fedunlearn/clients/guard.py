@@ -171,7 +171,8 @@ def _check_metrics(kind: str, record: MetricRecord, allowed: Allowed) -> None:
             raise _refused(kind, where, f"each sample once, and {MINIMUM_SAMPLES} samples at least")
         if what in SUMMED_OVER.values() and not MINIMUM_SAMPLES <= number <= samples:  # type: ignore[operator]
             raise _refused(kind, where, f"a number of samples, {MINIMUM_SAMPLES} at least")
-        if what == "loss" and kind.startswith("train.") and not _are_several(record.get("num-examples")):
+        told_of_several = key == "loss" or key in OF_SEVERAL
+        if told_of_several and kind.startswith("train.") and not _are_several(record.get("num-examples")):
             raise _refused(kind, where, f"a mean over {MINIMUM_SAMPLES} samples at least")
         if what in SUMMED_OVER and f"{group}.{SUMMED_OVER[what]}" not in record:
             raise _refused(kind, where, "a sum beside its number of samples")

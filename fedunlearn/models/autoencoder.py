@@ -13,6 +13,7 @@ from fedunlearn.models.image_to_image import ImageToImageNetwork, region_of, squ
 from fedunlearn.models.registered import InputShape, networks, require_size
 from fedunlearn.models.steps import step
 
+SMALLEST = (16, 32, 64)
 SMALL = (32, 64, 128)
 LARGE = (64, 128, 256)
 
@@ -26,7 +27,8 @@ class AutoEncoder(ImageToImageNetwork):
     Args:
         input_shape: C, H, W of the images, of 8x8 pixels at least; any size comes out as it went in.
         classes: not used; images have none here.
-        widths: channels of each step down. The smaller have 0.2 million parameters, the larger 0.8.
+        widths: channels of each step down. The usual ones have 0.2 million parameters, the larger 0.8, the smallest
+            0.05.
     """
 
     def __init__(self, input_shape: InputShape, classes: int, widths: tuple[int, ...] = SMALL) -> None:
@@ -66,4 +68,5 @@ class AutoEncoder(ImageToImageNetwork):
 
 
 networks.register("auto-encoder", AutoEncoder)
+networks.register("auto-encoder-small", partial(AutoEncoder, widths=SMALLEST))
 networks.register("auto-encoder-large", partial(AutoEncoder, widths=LARGE))

@@ -106,6 +106,24 @@ MEASURES: tuple[Measure, ...] = (
         "How well the model completes the training images of everybody who stays, in decibels.",
     ),
     Measure(
+        "images.retain_ssim",
+        "Retain similarity",
+        "score",
+        "ability",
+        "How alike the completed training images of everybody who stays are to the true ones (SSIM): 1 is the same.",
+        0.02,
+        0.05,
+    ),
+    Measure(
+        "images.unseen_ssim",
+        "Test similarity",
+        "score",
+        "ability",
+        "The same for images that nobody trained on.",
+        0.02,
+        0.05,
+    ),
+    Measure(
         "forgotten_classes_accuracy",
         "Classes concerned",
         "share",
@@ -115,6 +133,46 @@ MEASURES: tuple[Measure, ...] = (
         0.05,
     ),
     *(measure for part in PARTS for measure in _part(part)),
+    Measure(
+        "images.forget_ssim",
+        "Forget set: similarity",
+        "score",
+        "memory",
+        "How alike the completed images of the forget set are to the true ones (SSIM). It should come to the retrained "
+        "model's value.",
+        0.02,
+        0.05,
+    ),
+    Measure(
+        "images.out_of_distribution",
+        "Out of distribution",
+        "share",
+        "memory",
+        "For how much of the forget set the model's answer is farther from the original's than that model is usually "
+        "wrong. A retrained model has a share of its own, and that is the value to come to.",
+        0.05,
+        0.1,
+    ),
+    Measure(
+        "images.attack",
+        "Attack by error",
+        "score",
+        "memory",
+        "An attacker guesses from how well an image is completed whether it is from the forgotten data or new: 0.5 is "
+        "guessing blindly; what counts is the retrained model's value.",
+        0.03,
+        0.04,
+    ),
+    Measure(
+        "images.proxy_distance",
+        "Proxy distance",
+        "loss",
+        "ability",
+        "How far completed images are from true ones in the eyes of a small classifier of the same data: a proxy for "
+        "FID, to be compared within this table only.",
+        0.05,
+        0.1,
+    ),
     Measure(
         "backdoor_success",
         "Back-door success",

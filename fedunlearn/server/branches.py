@@ -169,6 +169,11 @@ def supplies_of(session: Session, job: Job) -> Supplies:
     return Supplies(history, session.server_data is not None, session.settings.prepared_methods, session.task)
 
 
+def settings_of(branch: BranchRow) -> UnlearnSettings:
+    """How a branch was served, out of its row."""
+    return UnlearnSettings(**{name: branch.settings[name] for name in UnlearnSettings.model_fields})
+
+
 def _head(session: Session, name: str) -> str:
     row = session.ledger.branch(name)
     if row is None:

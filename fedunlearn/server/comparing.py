@@ -14,18 +14,28 @@ from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion, nbytes
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import RequestError
-from fedunlearn.server.branches import MAIN, BranchPlan, base_digest, classes_of, job_for, original_rounds, run_branch
+from fedunlearn.server.branches import (
+    MAIN,
+    BranchPlan,
+    base_digest,
+    classes_of,
+    job_for,
+    original_rounds,
+    run_branch,
+    settings_of,
+)
 from fedunlearn.server.cost import cost_of
 from fedunlearn.server.examiner import PARTS, Examiner
 from fedunlearn.server.heads import share_head
 from fedunlearn.server.history import history_of
+from fedunlearn.server.image_figures import image_figures
 from fedunlearn.server.ledger_tables import BranchRow, PhaseRow, RoundRow
 from fedunlearn.server.life_cycle import gather
 from fedunlearn.server.model_store import ModelStore
 from fedunlearn.server.session import Session
 from fedunlearn.server.showing import have_pictures_made
 from fedunlearn.strategies import methods
-from fedunlearn.strategies.method import ModelState
+from fedunlearn.strategies.method import ModelState, remarks
 from fedunlearn.strategies.roster import call_roll
 from fedunlearn.strategies.serving import Job
 
@@ -91,6 +101,9 @@ def compare(
         history = kept_for(session, job, branch)
         cost = price.of_rows(ledger.rounds(branch.name), ledger.phases(branch.name), history)
         models[kind] = {"digest": branch.head, **examiner.in_full(model, job, classes), "cost": cost}
+    states = {kind: session.models.load(entry["digest"]) for kind, entry in models.items()}
+    for kind, figures in image_figures(grid, session, roster, job, states, base).items():
+        models[kind]["images"] = figures
     document = {
         "models": models,
         "rounds": {"original": _curve(session, MAIN, up_to=models["original"]["cost"]["rounds"])}
@@ -242,6 +255,7 @@ def _method(session: Session, branch: BranchRow, attribution_seconds: float) -> 
         "ratio": None if mask is None else mask.ratio(layout),
         "selected": selected,
         "attribution_seconds": attribution_seconds,
+        "remarks": list(remarks(methods.get(branch.settings["method"]), settings_of(branch))),
     }
 
 

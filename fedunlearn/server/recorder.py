@@ -65,7 +65,7 @@ class LedgerRecorder:
                         "phase": report.number,
                         "passes": passes(outcome),
                         **processed(outcome),
-                        **open_gates(outcome),
+                        **told(outcome),
                     },
                     seconds=outcome.seconds,
                     extras=extras,
@@ -88,6 +88,7 @@ class LedgerRecorder:
                         "client_seconds": seconds,
                         "passes": passes(outcome),
                         **processed(outcome),
+                        **told(outcome),
                         "dropped": outcome.dropped,
                     },
                     bytes=weight,
@@ -121,10 +122,22 @@ def processed(outcome: Outcome) -> dict[str, dict[str, float]]:
     return {"processed": samples}
 
 
-def open_gates(outcome: Outcome) -> dict[str, dict[str, float]]:
-    """Under "gate_open", the share of batches that each target found below tau; nothing where nobody says."""
-    shares = {str(a.client): float(a.metrics["gate-open"]) for a in outcome.answers if "gate-open" in a.metrics}  # type: ignore[arg-type]
-    return {"gate_open": shares} if shares else {}
+TOLD = ("gate-open", "batches", "displaced", "displacement", "sigma")
+"""What a method's own step tells of itself, beside what every training tells."""
+
+
+def told(outcome: Outcome) -> dict[str, dict[str, float]]:
+    """What participants told of their own step: name, with underscores -> client -> number; nothing where nobody did.
+
+    "gate_open": share of batches that a target found below tau. "batches": steps. "displaced": share of the forget
+    set's answers that are out of distribution, "displacement": their mean; "sigma": of the noise on an upload.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for answer in outcome.answers:
+        for name in TOLD:
+            if name in answer.metrics:
+                found.setdefault(name.replace("-", "_"), {})[str(answer.client)] = float(answer.metrics[name])  # type: ignore[arg-type]
+    return found
 
 
 def _by_client(outcome: Outcome) -> dict[str, Mapping[str, int]]:

@@ -118,7 +118,7 @@ def say_errors(work: Work) -> Reply:
 
 def pooled(replies: Sequence[ClientReply]) -> list[int]:
     """The histogram of all replies' errors."""
-    return np.sum([reply.arrays[ERRORS] for reply in replies], axis=0, dtype=np.int64).tolist()
+    return [int(count) for count in np.sum([reply.arrays[ERRORS] for reply in replies], axis=0, dtype=np.int64)]
 
 
 def _set_threshold(state: State, replies: Sequence[ClientReply]) -> State:

@@ -6,6 +6,7 @@ step x steps x clip, by the triangle inequality.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -97,7 +98,7 @@ def decouple(
     before = answers(task, model, forget)
     steps = seen = 0
     displacement = torch.zeros(len(forget))
-    batches = iter(())
+    batches: Iterator[Tensor] = iter(())
     with (
         modes_kept(model),
         isolated_seed(int(torch.randint(2**62, (), generator=generator))),

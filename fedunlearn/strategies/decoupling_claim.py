@@ -83,8 +83,8 @@ def sentences(settings: UnlearnSettings) -> list[str]:
     told += [
         f"Epsilon = {claim.epsilon:g}, delta = {claim.delta:g}, with noise of sigma = Delta sqrt(2 ln(1.25 / delta)) / "
         f"epsilon on every parameter, Delta = 2 G m / (mu n) + {ascent.bound:g}; sigma itself is in the ledger. These "
-        "numbers are nominal: they hold under the following assumptions, and a neural network meets the first two not.",
-        f"Assumed: the loss is {claim.convexity:g}-strongly convex, and original and retrained model are its minimisers.",
+        "numbers are nominal: they hold under the following assumptions, and no neural network meets the first two.",
+        f"Assumed: the loss is {claim.convexity:g}-strongly convex, and original and retrained model minimise it.",
         f"Assumed: no sample's gradient is longer than {claim.gradient_bound:g} anywhere.",
         "Assumed: buffers that are no parameters (statistics of normalisation, codebooks that follow averages) hold "
         "nothing of the forget set: they get no noise.",

@@ -266,6 +266,7 @@ class Method(Protocol):
         earnest: whether it is meant to serve requests; false for controls and baselines (may be absent: it is).
         share_of_model: settings -> the share of the model that moves in a round, and `estimate`: settings and `Facts`
             -> its `Estimate` (both may be absent); see `strategies.estimate`.
+        remarks: settings -> sentences that belong beside its result (may be absent: none); see `remarks`.
     """
 
     @property
@@ -286,6 +287,12 @@ def training_hook(method: Method) -> TrainingHook:
     """What the method needs done while the federation trains; nothing where it does not say."""
     hook = getattr(method, "training_hook", None)
     return hook if isinstance(hook, TrainingHook) else TrainingHook()
+
+
+def remarks(method: Method, settings: UnlearnSettings) -> tuple[str, ...]:
+    """What has to be told beside a result of the method with these settings, such as bounds and what they assume."""
+    told: Callable[[UnlearnSettings], Sequence[str]] | None = getattr(method, "remarks", None)
+    return tuple(told(settings)) if told is not None else ()
 
 
 def checked_phases(method: Method, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:

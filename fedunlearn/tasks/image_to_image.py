@@ -25,7 +25,10 @@ from fedunlearn.tasks.degradations import Degradation, degradations
 from fedunlearn.tasks.painted import poison
 from fedunlearn.tasks.randomness import isolated_seed
 
-NETWORKS = tuple(f"{family}{size}" for family in ("auto-encoder", "vq-gan", "diffusion") for size in ("", "-large"))
+NETWORKS = (
+    "auto-encoder-small",
+    *(f"{family}{size}" for family in ("auto-encoder", "vq-gan", "diffusion") for size in ("", "-large")),
+)
 DEFAULT_NETWORK = "auto-encoder"
 COLOUR = 3
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
+from fedunlearn.audit.error_histogram import BINS as ERROR_BINS
 from fedunlearn.audit.loss_histogram import BINS
 from fedunlearn.clients import app as app_module
 from fedunlearn.clients import handlers, measuring, pictures
@@ -264,6 +265,8 @@ def test_a_sentence_of_ours_is_told_but_not_a_novel() -> None:
         ("train", metrics(**{"num-examples": 3, "loss": 0.5, "epochs": 1})),
         ("query.reference", arrays(**{LAYER: np.zeros(16, np.float32)})),
         ("query.attribute", arrays(**{LAYER: np.array([0, 3, 15], np.int32)})),
+        ("query.errors", arrays(errors=np.array([20] + [0] * (ERROR_BINS - 1), np.int32))),
+        ("train.decouple", metrics(**{"num-examples": 20, "batches": 3, "displaced": 0.95, "sigma": 0.1})),
         ("query.attribute", arrays(**{LAYER: np.zeros(0, np.int32)})),
         ("evaluate.audit", metrics(retain__correct=[2] + [0] * 9, retain__total=[2] + [1] * 9)),
         (
@@ -310,6 +313,9 @@ def test_a_phase_tells_no_mean_loss_of_a_few_samples(samples: int) -> None:
     for refused in (reply, metrics(loss=0.5)):
         with pytest.raises(ClientError, match=r"metrics\['loss'\]"):
             check(a_message("train.forget"), refused, {}, 10)
+    for share in ("gate-open", "displaced", "displacement"):
+        with pytest.raises(ClientError, match="a mean over 20 samples"):
+            check(a_message("train.decouple"), metrics(**{"num-examples": samples, share: 1.0}), {}, 10)
 
 
 def test_nothing_is_written_on_the_envelope() -> None:

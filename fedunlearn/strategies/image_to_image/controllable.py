@@ -1,4 +1,4 @@
-"""Controllable unlearning (Feng et al.): forget as far as possible first, then give some of it back for what remains."""
+"""Controllable unlearning (Feng et al.): forget as far as possible, then give some of it back for what remains."""
 
 from __future__ import annotations
 
