@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flwr.serverapp import Grid
 
 from fedunlearn import engines, requesting
-from fedunlearn.comparison import Comparison, comparison_document
+from fedunlearn.comparison import Comparison, client_pictures, comparison_document
 from fedunlearn.config import FederationSettings, UnlearnSettings, make_settings, run_config_of
 from fedunlearn.data.holding import Holding
 from fedunlearn.errors import RequestError
@@ -269,7 +269,7 @@ class Federation:
         comparison = Comparison(read_json(saved)) if saved.is_file() else None
         if comparison is None or comparison.document["models"]["unlearned"]["digest"] != self._unlearned_digest(ids):
             comparison = self.compare(ids, retrain=False, on_progress=on_progress)
-        from fedunlearn.reporting import audit_trail, client_pictures
+        from fedunlearn.reporting import audit_trail
 
         session = self._session()
         comparison.save(self.folder, audit_trail(session), client_pictures(session, ids))

@@ -100,7 +100,7 @@ def test_the_report_shows_the_pictures_and_says_whose_they_are(served: Path, doc
 def test_where_clients_are_elsewhere_there_are_no_pictures_to_show(
     served: Path, document: dict, tmp_path: Path
 ) -> None:
-    from fedunlearn.reporting import client_pictures
+    from fedunlearn.comparison import client_pictures
 
     copy = Path(shutil.copytree(served, tmp_path / "run"))
     session = Federation.open(copy)._session()
