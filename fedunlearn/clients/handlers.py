@@ -188,12 +188,12 @@ def phase_answer(message: Message, site: Site, reply: Reply) -> Message:
     return _reply(message, reply.arrays, metrics, {"deletion-request": bool(site.inbox.pending())})
 
 
-def kept_path(folder: Path, name: str, requests: Sequence[str]) -> Path:
-    """Where a client keeps, in its own folder, what a phase computed and does not send."""
+def kept_path(folder: Path, name: str, requests: Sequence[str], suffix: str = ".npz") -> Path:
+    """Where a client keeps, in its own folder, what it computed for a job and does not send."""
     joined = "+".join(check_request_id(id) for id in requests)
     if len(joined) > _LONGEST_FILE_NAME:
         joined = hashlib.sha256(joined.encode()).hexdigest()
-    return folder / f"{name}-{joined}.npz"
+    return folder / f"{name}-{joined}{suffix}"
 
 
 def audit(message: Message, site: Site) -> Message:

@@ -168,10 +168,8 @@ def plant(
     if backdoor is not None and backdoor.client == client:
         chosen = _triggered(samples.labels.numpy(), backdoor, seed)
         inputs = inputs.clone()
-        if painted is not None:
-            inputs[chosen] = painted(inputs[chosen], backdoor)
-        else:
-            inputs[chosen] = backdoor.stamp(inputs[chosen])
+        inputs[chosen] = backdoor.stamp(inputs[chosen]) if painted is None else painted(inputs[chosen], backdoor)
+        if backdoor.target is not None:
             labels[chosen] = backdoor.target
         parts[chosen] = TRIGGERED
     if canaries is not None and canaries.client == client:

@@ -28,7 +28,7 @@ class AutoEncoder(ImageToImageNetwork):
         input_shape: C, H, W of the images, of 8x8 pixels at least; any size comes out as it went in.
         classes: not used; images have none here.
         widths: channels of each step down. The usual ones have 0.2 million parameters, the larger 0.8, the smallest
-            0.05: they take a quarter of the usual time.
+            0.05.
     """
 
     def __init__(self, input_shape: InputShape, classes: int, widths: tuple[int, ...] = SMALL) -> None:
@@ -41,22 +41,26 @@ class AutoEncoder(ImageToImageNetwork):
 
     def complete(self, degraded: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Completed images, N x C x H x W, 0 to 1; nothing is random."""
-        hidden, sizes = self._down(degraded)
-        for one, size in zip(self.decoder, reversed(sizes), strict=True):
+        hidden = self.encode(degraded)
+        for one, size in zip(self.decoder, self._sizes(degraded), strict=True):
             hidden = one(functional.interpolate(hidden, size=size))
         return torch.sigmoid(self.output(hidden))
 
-    def features(self, degraded: Tensor) -> Tensor:
-        """The bottleneck's features, N x F x h x w."""
-        return self._down(degraded)[0]
-
-    def _down(self, degraded: Tensor) -> tuple[Tensor, list[torch.Size]]:
-        """The bottleneck's features, and the sizes on the way down to it."""
-        sizes, hidden = [], degraded
+    def encode(self, degraded: Tensor) -> Tensor:
+        """The bottleneck, N x D x H/8 x W/8."""
+        hidden = degraded
         for one in self.encoder:
-            sizes.append(hidden.shape[2:])
             hidden = one(hidden)
-        return hidden, sizes
+        return hidden
+
+    def _sizes(self, degraded: Tensor) -> list[tuple[int, int]]:
+        """The sizes that the way up comes through, the image's own last."""
+        height, width = degraded.shape[2:]
+        sizes: list[tuple[int, int]] = []
+        for _ in self.encoder:
+            sizes.insert(0, (height, width))
+            height, width = -(-height // 2), -(-width // 2)
+        return sizes
 
     def losses(self, degraded: Tensor, images: Tensor) -> Tensor:
         """Mean squared error of each image over the values in its region, N."""

@@ -90,6 +90,20 @@ class Diffusion(ImageToImageNetwork):
             noisy = schedule.step(noise, step, noisy).prev_sample
         return ((noisy + 1) / 2).clamp(0.0, 1.0)
 
+    def encode(self, degraded: Tensor) -> Tensor:
+        """What goes into the U-Net's lowest block in the middle of the schedule, N x D x H' x W'."""
+        caught: list[Tensor] = []
+        handle = self.unet.get_submodule("mid_block").register_forward_pre_hook(
+            lambda module, arguments: caught.append(arguments[0])
+        )
+        try:
+            noise = normal(degraded, tuple(degraded[:, :-1].shape[1:]), None)
+            fed = torch.cat([_visible(2 * degraded[:, :-1] - 1, noise, region_of(degraded)), degraded], dim=1)
+            self.unet(fed, STEPS // 2)
+        finally:
+            handle.remove()
+        return caught[0]
+
     def losses(self, degraded: Tensor, images: Tensor) -> Tensor:
         """Mean squared error of the noise in each image's region, N.
 
@@ -100,9 +114,9 @@ class Diffusion(ImageToImageNetwork):
             generator = torch.default_generator
             steps = (uniform(images, (), generator) * STEPS).long().clamp_max(STEPS - 1)
             return self._noise_error(degraded, images, steps, generator)
-        several = [one.repeat_interleave(EVALUATED, dim=0) for one in (degraded, images)]
+        degraded, images = (one.repeat_interleave(EVALUATED, dim=0) for one in (degraded, images))
         spread = (torch.arange(EVALUATED, device=images.device) * STEPS + STEPS // 2) // EVALUATED
-        errors = self._noise_error(*several, spread.repeat(len(images)), None)
+        errors = self._noise_error(degraded, images, spread.repeat(len(images) // EVALUATED), None)
         return errors.view(-1, EVALUATED).mean(dim=1)
 
     def _noise_error(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fedunlearn.errors import ClientError
-
 
 class ImageToImageNetwork(nn.Module):
     """A network from degraded images (N x (C + 1) x H x W, the region as last channel) to whole ones.
@@ -27,13 +25,9 @@ class ImageToImageNetwork(nn.Module):
         """
         raise NotImplementedError
 
-    def features(self, degraded: Tensor) -> Tensor:
-        """The encoder's features, N x ...; nothing but its parameters shapes them.
-
-        Raises:
-            ClientError: the network has no encoder.
-        """
-        raise ClientError(f"{type(self).__name__} has no encoder; use a network that has one, such as an auto-encoder.")
+    def encode(self, degraded: Tensor) -> Tensor:
+        """The encoder's features, N x ..., differentiable; nothing but the encoder's parameters shapes them."""
+        raise NotImplementedError
 
     def losses(self, degraded: Tensor, images: Tensor) -> Tensor:
         """The loss of each sample, N."""

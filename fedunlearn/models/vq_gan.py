@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from fedunlearn.errors import SettingsError
-from fedunlearn.models.image_to_image import ImageToImageNetwork, region_of
+from fedunlearn.models.image_to_image import ImageToImageNetwork, region_of, squared_error
 from fedunlearn.models.quantiser import Quantiser
 from fedunlearn.models.registered import InputShape, networks, require_size
 from fedunlearn.models.steps import step
@@ -90,38 +90,38 @@ class VQGAN(ImageToImageNetwork):
         In a hidden place stands the mean of all codes, weighed by their probabilities: the likeliest one alone is often
         sharp in the wrong place.
         """
-        seen = self.quantiser(self.encode(degraded[:, :-1])).latents
+        seen = self.quantiser(self.encode(degraded)).latents
         hidden = hidden_tokens(region_of(degraded))
-        likelihoods = self._logits(seen, hidden).softmax(dim=1).movedim(1, -1)
-        expected = (likelihoods @ self.quantiser.codebook).movedim(-1, 1)
-        return self.decode(torch.where(hidden[:, None], expected, seen))
+        return self._painted(seen, hidden, self._logits(seen, hidden))
 
     def losses(self, degraded: Tensor, images: Tensor) -> Tensor:
-        """Of each sample, N: squared error of the decoded image, distance to the codes, cross-entropy of hidden codes.
+        """Of each sample, N: squared errors of the decoded and, in the region, of the completed image, distance to the
+        codes, cross-entropy of hidden codes.
 
         In training the game with the discriminator comes on top: a hinge loss for it, and for the decoder the mean of
         what the discriminator says, with weights that this part does not move.
         """
-        latents = self.encode(images)
+        latents = self.latents(images)
         quantised = self.quantiser(latents)
         painted = self.decode(quantised.latents)
         hidden = hidden_tokens(region_of(degraded))
-        seen = self.quantiser(self.encode(degraded[:, :-1])).latents.detach()
-        missed = functional.cross_entropy(self._logits(seen, hidden), quantised.codes.detach(), reduction="none")
+        seen = self.quantiser(self.encode(degraded)).latents.detach()
+        named = self._logits(seen, hidden)
+        missed = functional.cross_entropy(named, quantised.codes.detach(), reduction="none")
         token_losses = (missed * hidden).flatten(1).sum(dim=1) / hidden.flatten(1).sum(dim=1).clamp_min(1)
-        losses = (
-            (painted - images).square().flatten(1).mean(dim=1) + QUANTISED * quantised.losses + TOKENS * token_losses
-        )
+        completed = squared_error(self._painted(seen, hidden, named), images, region_of(degraded))
+        decoded = (painted - images).square().flatten(1).mean(dim=1)
+        losses = completed + decoded + QUANTISED * quantised.losses + TOKENS * token_losses
         return losses + self._game(images, painted) if self.training else losses
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Latents of images, N x D x H/4 x W/4, before they are quantised."""
+    def encode(self, degraded: Tensor) -> Tensor:
+        """Latents of degraded images, N x D x H/4 x W/4, before they are quantised; the region is not looked at."""
+        return self.latents(degraded[:, :-1])
+
+    def latents(self, images: Tensor) -> Tensor:
+        """Latents of images, N x C x H x W, before they are quantised: N x D x H/4 x W/4."""
         latents: Tensor = self.normalise(self.encoder(images))
         return latents
-
-    def features(self, degraded: Tensor) -> Tensor:
-        """Latents of what is left of the images."""
-        return self.encode(degraded[:, :-1])
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images, N x C x H x W, 0 to 1, of quantised latents."""
@@ -140,6 +140,11 @@ class VQGAN(ImageToImageNetwork):
         tokens = torch.where(shown, self.hidden, tokens + self.hidden * unseen) + self.places
         named = self.name_codes(self.transformer(tokens))
         return named.transpose(1, 2).unflatten(2, latents.shape[2:])
+
+    def _painted(self, seen: Tensor, hidden: Tensor, named: Tensor) -> Tensor:
+        """The image with the expected code in each hidden place and what is seen elsewhere."""
+        expected = (named.softmax(dim=1).movedim(1, -1) @ self.quantiser.codebook).movedim(-1, 1)
+        return self.decode(torch.where(hidden[:, None], expected, seen))
 
     def _game(self, images: Tensor, painted: Tensor) -> Tensor:
         still = {name: one.detach() for name, one in self.discriminator.named_parameters()}

@@ -33,6 +33,7 @@ from fedunlearn.server.ledger_tables import BranchRow, PhaseRow, RoundRow
 from fedunlearn.server.life_cycle import gather
 from fedunlearn.server.model_store import ModelStore
 from fedunlearn.server.session import Session
+from fedunlearn.server.showing import have_pictures_made
 from fedunlearn.strategies import methods
 from fedunlearn.strategies.method import ModelState, remarks
 from fedunlearn.strategies.roster import call_roll
@@ -40,6 +41,8 @@ from fedunlearn.strategies.serving import Job
 
 RESURFACING = ("backdoor_success", "canary_exposure", "forgotten_classes_accuracy", "membership_auc")
 """Figures beside those of the forget set that may come back in further rounds."""
+SHOWN = ("original", "unlearned", "retrained")
+"""Models whose outputs are rendered side by side, where the task answers with images."""
 TAKEN = 0.8
 """Back-door success or canary exposure of the original below this makes an experiment void."""
 
@@ -116,6 +119,8 @@ def compare(
         "method": _method(session, unlearned, models["unlearned"]["cost"]["attribution_seconds"]),
         "peak_memory_bytes": peak_memory_bytes(),
     }
+    shown = {one: session.models.load(models[one]["digest"]) for one in SHOWN if one in models}
+    have_pictures_made(grid, session, roster, job, shown, base)
     if rounds_after:
         after = _continued(grid, session, job, branches, rounds_after, classes)
         document["after"] = {

@@ -154,7 +154,7 @@ def unlearn(
         raise RequestError("there is no open request; file one with `fedunlearn request RUN --client ID`.")
     if settings.method != AUTO:
         for group in _groups(rows, together):
-            check_needs(methods.get(settings.method), supplies_of(session, job_for(group)))
+            check_needs(methods.get(settings.method), supplies_of(session, job_for(group)), settings)
     found, failures = _serve_open(grid, session, roster, rows, settings, together, on_choice)
     if failures:
         raise failures[0]

@@ -280,6 +280,7 @@ class Method(Protocol):
         source: the paper, and what of it is reconstruction.
         scopes: the scopes it serves.
         needs: what it cannot do without.
+        needs_with: settings -> what certain options need beyond that (may be absent: nothing).
         options: names of its options (may be absent: then any is let through); see `checked_phases`.
         training_hook: what it needs done during training (may be absent: nothing).
         messages: what it sends only with certain options, by name (may be absent: nothing).

@@ -72,6 +72,10 @@ class NablaTau:
     options: frozenset[str] = frozenset({"tau", "tau_every", "alpha", "channels", "attribution", "ranking"})
     earnest: bool = False
 
+    def needs_with(self, settings: UnlearnSettings) -> frozenset[Need]:
+        """Log K is the loss of guessing a class."""
+        return frozenset({"class-scores"}) if settings.options.get("tau") == "log-k" else frozenset()
+
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """Localisation where it is asked for, two counts, then `settings.rounds` rounds, tau before those it is due."""
         tau, every = tau_asked(settings), whole(settings, "tau_every", 1, lowest=1)

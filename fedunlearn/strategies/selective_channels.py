@@ -77,6 +77,11 @@ class SelectiveChannels:
     needs: frozenset[Need] = frozenset({"target"})
     options: frozenset[str] = frozenset({"attribution", "ranking", "forget_step"}) | FORGET_OPTIONS
 
+    def needs_with(self, settings: UnlearnSettings) -> frozenset[Need]:
+        """Two of the forget steps are made of classes."""
+        of_classes = settings.options.get("forget_step") in ("relabel", "ascent")
+        return frozenset({"class-scores"}) if of_classes else frozenset()
+
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """Two queries, then `settings.rounds` recovery rounds with their forget steps."""
         check_localisation(settings)

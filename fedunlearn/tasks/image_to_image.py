@@ -29,6 +29,7 @@ NETWORKS = (
     "auto-encoder-small",
     *(f"{family}{size}" for family in ("auto-encoder", "vq-gan", "diffusion") for size in ("", "-large")),
 )
+DEFAULT_NETWORK = "auto-encoder"
 COLOUR = 3
 
 
@@ -53,7 +54,7 @@ class ImageToImage:
     source: str | Callable[[int], Dataset]
     degradation: Degradation
     networks: tuple[str, ...] = NETWORKS
-    default_network: str = "auto-encoder"
+    default_network: str = DEFAULT_NETWORK
     colour: bool = False
     hides: bool = False
 
@@ -137,15 +138,15 @@ class ImageToImage:
         return self.loss_to(model, inputs, inputs)
 
     def loss_to(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """The network's own loss of each image, N, where it is to answer other images; see `TargetedTask`."""
+        """The loss of each sample, N, fed with `images`, degraded as ever, and to answer `targets`, of their shape."""
         generator = torch.default_generator if model.training else None
         losses: Tensor = model(self.degrade(images, generator), targets)
         return losses
 
     def encode(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Features of images that are degraded as in an evaluation, N x ...; see `EncodingTask`."""
-        found: Tensor = model.features(self.degrade(images))  # type: ignore[operator]
-        return found
+        """The encoder's features of the images, N x ..., degraded as in an evaluation; differentiable."""
+        features: Tensor = model.encode(self.degrade(images))  # type: ignore[operator]
+        return features
 
 
 def image_to_image(name: str) -> ImageToImage:

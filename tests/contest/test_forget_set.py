@@ -31,7 +31,7 @@ def session_of(folder: Path) -> Session:
 
 @pytest.mark.parametrize("text", ["random", "random:0", "random:1", "hardest:x", "easiest:0.1", ""])
 def test_what_is_no_rule_is_told(text: str) -> None:
-    with pytest.raises(SettingsError, match="expected a list of indices, or random:SHARE or hardest:SHARE"):
+    with pytest.raises(SettingsError, match="expected a list of indices, triggered, or random:SHARE or hardest:SHARE"):
         parse_rule(text)
 
 
@@ -45,6 +45,24 @@ def test_random_samples_are_a_share_of_what_is_trained_on_and_follow_the_seed(tr
         assert set(positions) <= set(trains_on.tolist())
     assert chosen_samples(session, "random:0.1", 1) == {1: found[1]}
     assert found[0] != found[1]
+
+
+def test_the_triggered_are_those_that_were_planted(tmp_path: Path) -> None:
+    settings = {
+        "clients": 3,
+        "rounds": 1,
+        "partition": "iid",
+        "backdoor": "client=1,share=0.2,target=0,size=2,margin=0",
+    }
+    Federation.simulate("digits", out=tmp_path / "run", **settings)
+    session = session_of(tmp_path / "run")
+    found = chosen_samples(session, "triggered", None)
+    own = holding(session.settings, 1, session.dataset)
+    assert found == {1: np.flatnonzero(own.parts == "triggered").tolist()}
+    assert (own.samples.inputs[found[1]][:, :, -2:, -2:] == own.samples.inputs.max()).all()
+    assert chosen_samples(session, "triggered", 1) == found
+    with pytest.raises(RequestError, match="comes to no sample"):
+        chosen_samples(session, "triggered", 0)
 
 
 def test_the_hardest_are_known_by_heart_and_no_other_known_one_is_harder(trained: Path) -> None:

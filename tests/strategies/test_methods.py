@@ -22,7 +22,11 @@ from fedunlearn.strategies.running_mean import RunningMean
 from fedunlearn.strategies.serving import TargetGone
 from fedunlearn.tasks.training import train_locally
 
-CASES = [(name, scope) for name in methods.names() for scope in sorted(methods.get(name).scopes)]
+OF_IMAGES = {name for name in methods.names() if methods.get(name).needs & {"other-goals", "encoder"}}
+"""Methods that a task with classes cannot be served by; test_methods_of_images.py has them."""
+CASES = [
+    (name, scope) for name in methods.names() if name not in OF_IMAGES for scope in sorted(methods.get(name).scopes)
+]
 BACKDOOR = "client=0,share=0.5,target=0,size=2,margin=0"
 
 
@@ -65,6 +69,12 @@ def test_a_method_keeps_its_contract(place, name, scope) -> None:
                 moved = before if before.adapters is not None else after
                 assert by_hand == nbytes(moved.portion, moved.moving)
                 assert counted["down"] >= by_hand
+
+
+@pytest.mark.parametrize("name", sorted(OF_IMAGES))
+def test_a_method_of_images_is_refused_by_a_task_of_classes(place, name) -> None:
+    with pytest.raises(RequestError, match=f"method '{name}' needs a task whose model .*, and task 'digits' is none"):
+        place.serve("client", settings_for(name))
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -212,8 +222,9 @@ def test_the_mask_is_all_that_the_target_says(place) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if "target" in methods.get(name).needs])
-def test_without_the_target_that_it_needs_a_method_pretends_nothing(place, name) -> None:
+def test_without_the_target_that_it_needs_a_method_pretends_nothing(request, name) -> None:
     """The server retrains instead, which it does for no other error."""
+    place = request.getfixturevalue("image_place" if name in OF_IMAGES else "place")
     scope, target = ("client", 1) if "client" in methods.get(name).scopes else ("classes", 0)
     alone = replace(place.roster, members={c: m for c, m in place.roster.members.items() if c != target})
     with pytest.raises(TargetGone, match=r"there is no target client|no target answered"):

@@ -37,11 +37,11 @@ class Network(ImageToImageNetwork):
         self.encoder = nn.Linear(2 * SIDE * SIDE, 6)
         self.decoder = nn.Linear(6, SIDE * SIDE)
 
-    def features(self, degraded: Tensor) -> Tensor:
+    def encode(self, degraded: Tensor) -> Tensor:
         return torch.tanh(self.encoder(degraded.flatten(1)))
 
     def complete(self, degraded: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return torch.sigmoid(self.decoder(self.features(degraded))).reshape(-1, 1, SIDE, SIDE)
+        return torch.sigmoid(self.decoder(self.encode(degraded))).reshape(-1, 1, SIDE, SIDE)
 
     def losses(self, degraded: Tensor, images: Tensor) -> Tensor:
         return squared_error(self.complete(degraded), images, region_of(degraded))
