@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -35,11 +35,16 @@ def parse_rule(text: str) -> tuple[str, float]:
     return rule, number
 
 
-def chosen_samples(session: Session, rule: str, client: int | None) -> dict[int, list[int]]:
+def chosen_samples(
+    session: Session, rule: str, client: int | None, out: Mapping[int, Sequence[int]] | None = None
+) -> dict[int, list[int]]:
     """Client -> sorted positions that the rule picks among what it trains on; None: of every client.
 
     Where all clients are asked, those are left out whose share comes to no sample, or to all that they have. In a
     simulation every client's folder is here; nothing of what is computed for it leaves this process.
+
+    Args:
+        out: client -> positions that earlier requests have named; None: there are none.
 
     Raises:
         RequestError: nothing is picked.
@@ -49,13 +54,14 @@ def chosen_samples(session: Session, rule: str, client: int | None) -> dict[int,
     found: dict[int, list[int]] = {}
     for one in clients:
         own = holding(session.settings, one, session.dataset)
-        candidates = own.training_positions()
+        candidates = own.training_positions((out or {}).get(one, ()))
         count = round(share * len(candidates))
         if client is not None:
             count = max(1, count)
         if not 0 < count < len(candidates):
             continue
-        picked = _drawn(session, own, candidates, count) if name == "random" else _hardest(session, own, count)
+        pick = _drawn if name == "random" else _hardest
+        picked = pick(session, own, candidates, count)
         if len(picked):
             found[one] = picked
     if not found:
@@ -81,11 +87,11 @@ def _drawn(session: Session, own: Holding, candidates: np.ndarray, count: int) -
     return sorted(int(position) for position in generator.choice(candidates, size=count, replace=False))
 
 
-def _hardest(session: Session, own: Holding, count: int) -> list[int]:
+def _hardest(session: Session, own: Holding, candidates: np.ndarray, count: int) -> list[int]:
     # Of the trained model, whatever is served by now: a run that is gone on with must name the same samples.
     rounds = session.ledger.rounds(MAIN)
     if not rounds:
         raise RequestError("the hardest samples are known only after training; train the federation first.")
     state: Mapping[str, torch.Tensor] = session.models.load(rounds[-1].digest_after)
     session.blank.load_state_dict(state)
-    return hardest(session.task, session.blank, own, own.training_positions(), count)
+    return hardest(session.task, session.blank, own, candidates, count)

@@ -47,6 +47,14 @@ def test_random_samples_are_a_share_of_what_is_trained_on_and_follow_the_seed(tr
     assert found[0] != found[1]
 
 
+def test_what_earlier_requests_named_is_not_picked_again(trained: Path) -> None:
+    session = session_of(trained)
+    for rule in ("random:0.2", "hardest:0.1"):
+        (first,) = chosen_samples(session, rule, 1).values()
+        (second,) = chosen_samples(session, rule, 1, {1: first}).values()
+        assert second and not set(first) & set(second)
+
+
 def test_the_hardest_are_known_by_heart_and_no_other_known_one_is_harder(trained: Path) -> None:
     session = session_of(trained)
     (positions,) = chosen_samples(session, "hardest:0.05", 2).values()
