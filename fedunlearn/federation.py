@@ -348,11 +348,11 @@ class Federation:
 
         Args:
             request: None for the one that was served last.
-            tier: "quick" (no retraining), "standard" (8 models) or "full" (20). None: standard, or full for a band of
-                that size.
+            tier: "quick" (no retraining), "standard" (8 models) or "full" (20, and in a simulation two fewer other
+                originals that are unlearned in the same way). None: standard, or full for a band of that size.
             band: size of the band; fewer than 8 never pass. None: the tier's.
             restore: serve the model from before again when the audited one fails; the data stays out all the same.
-            processes: models that are retrained at a time; None: one a core.
+            processes: models that are trained at a time; None: one a core.
 
         Raises:
             SettingsError: no such tier or size. RequestError: the request has not been served.
