@@ -335,3 +335,16 @@ def test_each_method_goes_on_from_its_own_model_after_the_request_before(tmp_pat
     path.write_text(SEQUENCE.replace('"not", ', '"not", "neggrad-plus", '), encoding="utf-8")
     with pytest.raises(SettingsError, match="no model can be added later"):
         benchmark(path, out, processes=1)
+
+
+@pytest.mark.slow
+def test_who_spends_less_than_a_pass_a_round_gets_the_rounds_that_fit(tmp_path: Path) -> None:
+    path, out = tmp_path / "less.toml", tmp_path / "out"
+    text = CONTEST[: CONTEST.index("[tuning]")] + CONTEST[CONTEST.index("[federation]") :]
+    text = text.replace("rounds = 2\n", "rounds = 4\n").replace("band = 1\n", "").replace("0.5", "0.25", 1)
+    text = text.replace('"not", "class-pruning", "half"', '"quickdrop"')
+    path.write_text(text.replace('samples = "random:0.3"\n', ""), encoding="utf-8")
+    (cell,) = benchmark(path, out, processes=1)["cells"]
+    # Two rounds are planned for 2 client epochs; condensed samples are few, and twice as many rounds fit.
+    budget = cell["methods"]["quickdrop"]["budget"]
+    assert budget["rounds"]["mean"] == 4 and budget["spent"]["mean"] <= budget["allowed"] == 2.0

@@ -18,11 +18,18 @@ from fedunlearn.data.dataset import Samples
 from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.training import evaluate
 
+FORGET_PARTS = ("triggered", "untriggered", "canaries")
+"""What a planted forget set is made of."""
 Findings = dict[str, int | float | list[int]]
 
 
 def examine(
-    task: Task, model: nn.Module, samples: Samples, classes: int, true_labels: Tensor | None = None
+    task: Task,
+    model: nn.Module,
+    samples: Samples,
+    classes: int,
+    true_labels: Tensor | None = None,
+    counts_alone: bool = False,
 ) -> Findings:
     """Counts, sums and a histogram of one group of samples, by flat names.
 
@@ -30,9 +37,12 @@ def examine(
         samples: the group, at least one sample.
         classes: number of classes K.
         true_labels: given for canaries, whose recorded labels are wrong; adds their exposure.
+        counts_alone: leave sums and histogram out, whatever the group's size.
     """
     result = evaluate(task, model, samples)
     found: Findings = dict(accuracy.count(result.predictions, samples.labels, classes))
+    if counts_alone:
+        return found
     losses = loss.count(result.losses)
     if losses is not None:
         found["loss-sum"], found["loss-samples"] = losses["sum"], losses["samples"]

@@ -156,22 +156,30 @@ def _run_within(
     epochs: float | None,
     start: str | None,
 ) -> UnlearnSettings:
-    """Run a contender, again with fewer rounds where it spent more epochs than it may; return what it ran with.
+    """Run a contender, again with other rounds where it spent more or less epochs than it may; return what it ran with.
 
-    Rounds are planned for the remaining clients. Where targets take steps of their own, and all clients are targets,
-    what is spent is known only afterwards.
+    Rounds are planned for the remaining clients, one local pass after another. Where targets take steps of their own,
+    and all clients are targets, or where a pass is over less than a client's samples, what is spent is known only
+    afterwards. No method gets more rounds than retraining has.
     """
-    method = methods.get(settings.method)
+    method, raised = methods.get(settings.method), False
     while True:
         branch = federation.run_beside(ids, name, settings, start=start)
         ledger = Session(RunFolder.open(federation.folder)).ledger
         rounds = ledger.rounds(branch.name)
         spent = cost_of(rounds, ledger.phases(branch.name), 0)["client_epochs"]
-        fits = epochs is None or spent <= epochs * (1 + ROUNDING)
-        if epochs is None or fits or runs_its_own_rounds(method) or not rounds or settings.rounds == 1:
+        if epochs is None or not spent or runs_its_own_rounds(method) or not rounds:
             return settings
-        fewer = max(1, min(settings.rounds - 1, int(settings.rounds * epochs / spent)))
-        settings = settings.model_copy(update={"rounds": fewer})
+        fitting = int(settings.rounds * epochs * (1 + ROUNDING) / spent)
+        if spent <= epochs * (1 + ROUNDING):
+            more = min(fitting, federation.settings.rounds)
+            if raised or more <= settings.rounds:
+                return settings
+            raised, settings = True, settings.model_copy(update={"rounds": more})
+        elif settings.rounds == 1:
+            return settings
+        else:
+            settings = settings.model_copy(update={"rounds": max(1, min(settings.rounds - 1, fitting))})
 
 
 def _spent(federation: Federation, branch: BranchRow) -> tuple[int, int]:

@@ -14,7 +14,16 @@ from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion, nbytes
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import RequestError
-from fedunlearn.server.branches import MAIN, BranchPlan, base_digest, classes_of, job_for, original_rounds, run_branch
+from fedunlearn.server.branches import (
+    MAIN,
+    NEVER_LEARNED,
+    BranchPlan,
+    base_digest,
+    classes_of,
+    job_for,
+    original_rounds,
+    run_branch,
+)
 from fedunlearn.server.cost import cost_of
 from fedunlearn.server.examiner import PARTS, Examiner
 from fedunlearn.server.heads import share_head
@@ -151,6 +160,11 @@ def unlearned_branch(session: Session, job: Job) -> BranchRow:
     for branch in done:
         if set(job.requests) & set(str(branch.request_id).split("+")):
             raise RequestError(f"request {wanted} was served together with others; name all: {branch.request_id}.")
+    if any(session.ledger.events(NEVER_LEARNED, id) for id in job.requests):
+        raise RequestError(
+            f"request {wanted} came before the first round of training: no model has known its samples, so that there "
+            "is nothing to compare or to audit."
+        )
     raise RequestError(f"request {wanted} has not been served yet; run `fedunlearn unlearn RUN` first.")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from fedunlearn.tasks.channels_last import images_channels_last
 from fedunlearn.tasks.frozen_layers import FrozenLayers, cut
 from fedunlearn.tasks.selected_parameters import SelectedParameters
 
@@ -50,7 +51,7 @@ class ShortenedModel:
             inputs: makes the batch's inputs.
             positions: of its samples.
         """
-        batch = inputs()
+        batch = images_channels_last(inputs())
         if not self._tried:
             self._try(batch, labels, positions)
             if self._cut is not None and self._epochs > 1 and self._may_keep(self._cut, batch, inputs):
@@ -62,7 +63,7 @@ class ShortenedModel:
 
     def _may_keep(self, model: FrozenLayers, batch: Tensor, inputs: Callable[[], Tensor]) -> bool:
         # Inputs that are made differently every time (augmented, say) have no activations that could be kept.
-        return torch.equal(batch, inputs()) and model.treats_samples_alone(batch)
+        return torch.equal(batch, images_channels_last(inputs())) and model.treats_samples_alone(batch)
 
     def _try(self, inputs: Tensor, labels: Tensor, positions: Tensor) -> None:
         self._tried = True

@@ -16,7 +16,7 @@ from fedunlearn.config import FederationSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError
 from fedunlearn.tasks.base import LogitsTask, Task
-from fedunlearn.tasks.channels_last import images_channels_last, takes_channels_last, weights_channels_last
+from fedunlearn.tasks.channels_last import weights_channels_last
 from fedunlearn.tasks.randomness import isolated_seed
 from fedunlearn.tasks.selected_parameters import SelectedParameters
 from fedunlearn.tasks.shortened import ShortenedModel
@@ -110,12 +110,11 @@ def train_locally(
     if len(samples) == 0:
         raise DataError("there is nothing to train on: no sample is left outside what is held out.")
     loss = loss or task.loss
-    channels_last = takes_channels_last(task, model, samples)
     with (
         modes_kept(model),
         isolated_seed(_next_number(generator)),
         SelectedParameters(model, portion, settings.proximal_mu, anchor) as selected,
-        weights_channels_last(model) if channels_last else nullcontext(),
+        weights_channels_last(model) if selected.some_are_frozen else nullcontext(),
     ):
         pairs_needed = _start_training(model, portion, len(samples))
         shortened = None
@@ -125,7 +124,7 @@ def train_locally(
         total, batches = torch.zeros((), dtype=torch.float64), 0
         for _ in range(settings.local_epochs):
             for batch in shuffled_batches(len(samples), settings.batch_size, generator, pairs_needed):
-                labels, make_inputs = samples.labels[batch], partial(_inputs, task, samples, batch, channels_last)
+                labels, make_inputs = samples.labels[batch], partial(_inputs, task, samples, batch)
                 called, inputs = (
                     shortened.for_batch(make_inputs, labels, batch) if shortened else (model, make_inputs())
                 )
@@ -174,9 +173,8 @@ def descent(leaves: list[Tensor], settings: TrainingSettings) -> torch.optim.Opt
     )
 
 
-def _inputs(task: Task, samples: Samples, batch: Tensor, channels_last: bool) -> Tensor:
-    inputs = task.inputs(samples.inputs[batch])
-    return images_channels_last(inputs) if channels_last else inputs
+def _inputs(task: Task, samples: Samples, batch: Tensor) -> Tensor:
+    return task.inputs(samples.inputs[batch])
 
 
 def _next_number(generator: torch.Generator) -> int:
