@@ -28,8 +28,9 @@ from fedunlearn.server.cost import cost_of
 from fedunlearn.server.examiner import PARTS, Examiner
 from fedunlearn.server.heads import share_head
 from fedunlearn.server.history import history_of
-from fedunlearn.server.ledger_tables import BranchRow, PhaseRow, RoundRow
+from fedunlearn.server.ledger_tables import BranchRow, PhaseRow, RequestRow, RoundRow
 from fedunlearn.server.life_cycle import gather
+from fedunlearn.server.lineage import lineage
 from fedunlearn.server.model_store import ModelStore
 from fedunlearn.server.session import Session
 from fedunlearn.strategies import methods
@@ -117,6 +118,8 @@ def compare(
             "models": after,
             "resurfacing": _resurfacing(models, after),
         }
+    if "retrained" in branches and (further := _lacks_further(session, rows, branches["retrained"], unlearned)):
+        document["retrained_without"] = further
     if before.requests:
         digests = {kind: str(shown["digest"]) for kind, shown in models.items()}
         document["deletions"] = [
@@ -200,6 +203,17 @@ def _continued(
             model: ModelState = session.models.load(branch.head)
             after[kind] = Examiner(session, grid, roster, model).in_full(model, measured, classes)
     return after
+
+
+def _lacks_further(
+    session: Session, rows: Sequence[RequestRow], retrained: BranchRow, unlearned: BranchRow
+) -> list[str]:
+    """Requests that came later, whose data the unlearned model had and the retrained one, made after them, had not."""
+    line = lineage(session.ledger.entries())
+    rounds = session.ledger.rounds(retrained.name)
+    made = line.states[rounds[0].digest_after].step if rounds else 0
+    others = {row.id for row in session.ledger.requests() if row.state != "refused"} - {row.id for row in rows}
+    return sorted(id for id in others if line.arrivals[id] < made and line.descends(unlearned.head, id))
 
 
 def _forgotten(
