@@ -15,6 +15,7 @@ from fedunlearn.channels.reset import reset_rows, reset_values
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import ClientError
+from fedunlearn.federation import Federation
 from fedunlearn.strategies.localisation import FORGET_RATE, RANKINGS
 from fedunlearn.strategies.method import ClientReply, methods
 from fedunlearn.strategies.nearest_label import nearest_wrong_labels
@@ -135,10 +136,21 @@ def channels(state) -> dict[str, int]:
     return {group.layer: len(state.mask.selected[group.layer]) for group in state.layout.groups}
 
 
-def test_a_method_that_cannot_explain_the_network_says_so(place) -> None:
-    settings = UnlearnSettings(rounds=1, options={"attribution": "deeplift"})
-    with pytest.raises(ClientError, match=r"deeplift misses the output of LeNet .* use gradient-x-activation"):
-        place.serve("classes", settings)
+@pytest.mark.parametrize("network", ["perceptron", "groupnorm-cnn"])
+def test_deeplift_serves_where_captum_has_rules_and_says_so_where_not(tmp_path, network: str) -> None:
+    federation = Federation.simulate(
+        "digits", clients=5, partition="iid", rounds=1, local_epochs=1, network=network, out=tmp_path / "run"
+    )
+    federation.train()
+    request = federation.request_deletion(client=0, classes=[1])
+    settings = {"rounds": 1, "ratio": 0.3, "attribution": "deeplift"}
+    if network == "groupnorm-cnn":
+        with pytest.raises(ClientError, match=r"GroupNormCNN .*no rule for GroupNorm: use gradient-x-activation"):
+            federation.unlearn(request, **settings)
+        return
+    federation.unlearn(request, **settings)
+    selected = federation.compare(retrain=False).document["method"]["selected"]
+    assert selected == {"hidden1": "10/32", "hidden2": "5/16"}
 
 
 @pytest.mark.parametrize("ranking", RANKINGS)
