@@ -42,9 +42,9 @@ CLIENTS = 4
 TRAINED: dict[str, Any] = {"rounds": 8, "local_epochs": 3, "learning_rate": 0.05, "batch_size": 16}
 EXECUTION: dict[str, Any] = {"workers": 0, "cohort": 1, "class_harm": 1.0}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "full": {"task": "continual_tasks:QUARTER", "rounds": 3, "local_epochs": 2},
+    "full": {"task": "continual_tasks:QUARTER", "rounds": 5, "local_epochs": 2},
     "four": {"task": "continual_tasks:FOUR", "rounds": 5, "local_epochs": 8},
-    "missing": {"task": "continual_tasks:MISSING", "rounds": 3, "local_epochs": 2},
+    "missing": {"task": "continual_tasks:MISSING", "rounds": 5, "local_epochs": 2},
 }
 TUNED = ("gs-lora", "gs-lora-plus-plus")
 METHODS = (*TUNED, "fine-tune", "neggrad-plus", "scrub", "ewc", "lwf", "der-plus-plus", "selective-channels")
@@ -52,9 +52,9 @@ RETRAINED = "retrain"
 COMMON: dict[str, Any] = {"rank": 2, "scale": 1.0, "learning_rate": 0.1}
 TRIES: dict[str, list[dict[str, Any]]] = {
     "full": [
-        {"forget_weight": 1.0, "sparsity": 0.05},
-        {"forget_weight": 1.0, "sparsity": 0.15},
-        {"forget_weight": 0.5, "sparsity": 0.1, "bound": 8.0},
+        {"forget_weight": 2.0, "sparsity": 0.08},
+        {"forget_weight": 1.0, "sparsity": 0.06},
+        {"forget_weight": 2.0, "sparsity": 0.12, "bound": 10.0},
     ],
     "four": [
         {"forget_weight": 1.0, "sparsity": 0.05, "bound": 12.0},
@@ -115,11 +115,13 @@ def best(found: Sequence[Sequence[Mapping[str, Any]]]) -> int:
 
 
 def cell(out: Path, seed: int, setting: str, method: str, options: Mapping[str, Any], mark: str = "") -> dict[str, Any]:
-    """One method on the four requests of one seed in one setting; read where it is there already."""
+    """One method on the four requests of one seed in one setting; read where just that is there already."""
     file = out / "cells" / f"{setting}-{method}{mark}-{seed}.json"
-    if not file.is_file():
+    asked = {"seed": seed, "setting": setting, "method": method, "options": dict(options), **SETTINGS[setting]}
+    known = read_json(file) if file.is_file() else {}
+    if any(known.get(name) != value for name, value in asked.items()):
         found = _sequence(out, seed, setting, method, dict(options))
-        atomic_write_json(file, {"seed": seed, "setting": setting, "method": method, "options": dict(options), **found})
+        atomic_write_json(file, {**asked, **found})
         told = "; ".join(f"H {r['h']:.3f} r {r['remaining']:.3f} f {r['forgotten']:.3f}" for r in found["requests"])
         say(f"{setting} {method}{mark} seed {seed}: {told} {found['refused']}")
     return dict(read_json(file))
