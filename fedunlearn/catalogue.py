@@ -51,11 +51,29 @@ def briefly(kind: str, known: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _tasks() -> list[dict[str, Any]]:
     from fedunlearn.tasks import tasks
+    from fedunlearn.tasks.degradations import degradations
+    from fedunlearn.tasks.image_to_image import DEFAULT_NETWORK, NETWORKS
 
     known = [(name, tasks.get(name)) for name in tasks.names()]
-    return [
-        {"name": name, "default_network": task.default_network, "networks": list(task.networks)} for name, task in known
+    listed = [
+        {"name": name, "what": _CLASSES, "default_network": task.default_network, "networks": list(task.networks)}
+        for name, task in known
     ]
+    for name in degradations.names():
+        kind = degradations.get(name)
+        strength = f" =NUMBER: {kind.strength}, {kind.usual:g} where it is left out." if kind.strength else ""
+        listed.append(
+            {
+                "name": f"{name}[=NUMBER]:SOURCE" if kind.strength else f"{name}:SOURCE",
+                "what": f"{kind.what}{strength}",
+                "default_network": DEFAULT_NETWORK,
+                "networks": list(NETWORKS),
+            }
+        )
+    return sorted(listed, key=lambda one: str(one["name"]))
+
+
+_CLASSES = "The class of each sample is named."
 
 
 def _methods() -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flwr.serverapp import Grid
 
 from fedunlearn import engines, requesting
-from fedunlearn.comparison import Comparison, comparison_document
+from fedunlearn.comparison import Comparison, client_pictures, comparison_document
 from fedunlearn.config import FederationSettings, UnlearnSettings, make_settings, run_config_of
 from fedunlearn.data.holding import Holding
 from fedunlearn.errors import RequestError
@@ -25,13 +25,16 @@ from fedunlearn.server.choosing import OnChoice
 from fedunlearn.server.comparing import Before
 from fedunlearn.server.erasing import Erasure
 from fedunlearn.server.failures import recorded
+from fedunlearn.server.initial_model import with_initial_model
 from fedunlearn.server.ledger_tables import BranchRow
 from fedunlearn.server.life_cycle import DeletionRequest
 from fedunlearn.server.run_folder import RunFolder
 from fedunlearn.server.session import OnProgress, Session
 from fedunlearn.server.verification import Verification, verify_run
+from fedunlearn.strategies import methods
 from fedunlearn.strategies.asked import check_prepare_for, unlearn_settings
 from fedunlearn.strategies.inner import make_strategy
+from fedunlearn.strategies.serving import check_task
 from fedunlearn.summaries import TrainingSummary, UnlearningSummary, training_summary, unlearning_summary
 
 if TYPE_CHECKING:
@@ -75,7 +78,11 @@ class Federation:
         path = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="fedunlearn-"))
         if not RunFolder.exists(path):
             cls(RunFolder(path.absolute(), wanted, ""))._check_data()
-        return cls(RunFolder.of(path, wanted, ledger))
+        wanted, initial = with_initial_model(wanted)
+        folder = RunFolder.of(path, wanted, ledger)
+        if initial is not None:
+            initial.keep(folder)
+        return cls(folder)
 
     @classmethod
     def open(cls, out: Path | str, workers: int | str | None = None) -> Federation:
@@ -272,7 +279,8 @@ class Federation:
             comparison = self.compare(ids, retrain=False, on_progress=on_progress)
         from fedunlearn.reporting import audit_trail
 
-        comparison.save(self.folder, audit_trail(self._session()))
+        session = self._session()
+        comparison.save(self.folder, audit_trail(session), client_pictures(session, ids))
         return self._folder.report
 
     def erase(self, request: DeletionRequest | str, dry_run: bool = True, on_progress: OnProgress = None) -> Erasure:
@@ -404,6 +412,8 @@ class Federation:
         session = self._session()
         make_strategy(self.settings.strategy, self.settings.fraction)
         _ = session.architecture  # refuses a network without channels
+        for name in self.settings.prepared_methods:
+            check_task(methods.get(name), session.task)
         for client in range(self.settings.clients):
             self._holding(client)
 

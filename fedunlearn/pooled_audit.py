@@ -6,7 +6,7 @@ Both ask whether only the head was fooled; both are to be compared with the retr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from fedunlearn.tasks.training import evaluate
 
 RELEARNED = 0.9
 """Share of the original's accuracy on the forget set that counts as relearned."""
+LOSS_AGAIN = 1.1
+"""Of the original's loss on the forget set, where there is no accuracy."""
 PROBE_EPOCHS, PROBE_SAMPLES, RELEARN_SAMPLES, MOST_EPOCHS = 10, 2000, 500, 5
 
 
@@ -33,41 +35,41 @@ def pooled_audit(
     """Probe accuracy on the forgotten classes (overall where none is named), and steps until relearned.
 
     The probe's new head is trained on all clients' data, the forget set included: it asks what the frozen
-    features still hold. `relearn_steps` is None where `MOST_EPOCHS` passes do not reach it.
+    features still hold; None for a task that answers with no classes, which is relearned when the original's loss is
+    back. `relearn_steps` is None where `MOST_EPOCHS` passes do not reach it.
     """
     everything, forgotten = _pool(session, ids)
-    seed = session.settings.seed
-    some = seeded_generator(seed, "probe")
-    blank, layout = session.blank, session.architecture.layout
-    blank.load_state_dict(model)
-    probe = linear_probe(
-        session.task,
-        blank,
-        layout.output_layer,
-        _some(everything, PROBE_SAMPLES, seed),
-        session.dataset.test,
-        PROBE_EPOCHS,
-        some,
-        classes=len(session.dataset.classes),
-    )
+    seed, blank = session.settings.seed, session.blank
     forgotten = _some(forgotten, RELEARN_SAMPLES, seed)
     blank.load_state_dict(original)
     answers = evaluate(session.task, blank, forgotten)
-    known = float((answers.predictions == forgotten.labels).double().mean())
+    figure: Literal["accuracy", "loss"] = "loss"
+    threshold, probed = LOSS_AGAIN * float(answers.losses.double().mean()), None
+    if answers.scores is not None:
+        right = float((answers.predictions == forgotten.labels).double().mean())
+        figure, threshold = "accuracy", RELEARNED * right
+        probed = _probe(session, _some(everything, PROBE_SAMPLES, seed), model, classes)
     blank.load_state_dict(model)
+    generator = seeded_generator(seed, "relearn")
     steps = relearn_steps(
-        session.task,
-        blank,
-        forgotten,
-        session.training,
-        RELEARNED * known,
-        MOST_EPOCHS,
-        seeded_generator(seed, "relearn"),
+        session.task, blank, forgotten, session.training, threshold, MOST_EPOCHS, generator, figure=figure
     )
-    return {
-        "probe_accuracy": probe.over(classes) if classes else probe.overall,
-        "relearn_steps": steps,
-    }
+    return {"probe_accuracy": probed, "relearn_steps": steps}
+
+
+def _probe(session: Session, samples: Samples, model: ModelState, classes: Sequence[int]) -> float | None:
+    session.blank.load_state_dict(model)
+    probe = linear_probe(
+        session.task,
+        session.blank,
+        session.architecture.layout.output_layer,
+        samples,
+        session.dataset.test,
+        PROBE_EPOCHS,
+        seeded_generator(session.settings.seed, "probe"),
+        classes=len(session.dataset.classes),
+    )
+    return probe.over(classes) if classes else probe.overall
 
 
 def mostly_held_classes(session: Session, ids: Sequence[str], share: float = 0.5) -> list[str]:

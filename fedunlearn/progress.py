@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -32,6 +32,14 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+
+
+def in_words(figures: Mapping[str, Any]) -> str:
+    """The figure of a round that is worth seeing: its test accuracy, or the loss of a task that has none."""
+    accuracy, loss = figures.get("test_accuracy"), figures.get("test_loss")
+    if accuracy is not None:
+        return f"test accuracy {accuracy:.3f}"
+    return "" if loss is None else f"test loss {loss:.4g}"
 
 
 class PlainLines:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fedunlearn.server.branches import settings_of
 from fedunlearn.server.ledger import MAIN
 from fedunlearn.server.ledger_tables import BranchRow
+from fedunlearn.server.recorder import TOLD
 from fedunlearn.server.session import Session
+from fedunlearn.strategies import methods
+from fedunlearn.strategies.method import remarks
 
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What training came to: rounds finished, accuracy on the central test set, the model's digest."""
+    """What training came to: rounds finished, accuracy on the central test set, the model's digest, loss on that set.
+
+    The accuracy is None for a task that answers with no classes.
+    """
 
     rounds: int
     test_accuracy: float | None
     digest: str
+    test_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,9 @@ class UnlearningSummary:
         digest: of the resulting model.
         rounds: training rounds.
         seconds: wall time of its exchanges.
-        test_accuracy: on the central test set.
+        test_accuracy: on the central test set; None for a task that answers with no classes.
+        test_loss: mean on the same.
+        remarks: what belongs beside the result: bounds, what they assume, and what targets told of their own steps.
     """
 
     requests: str
@@ -39,6 +49,8 @@ class UnlearningSummary:
     rounds: int
     seconds: float
     test_accuracy: float | None
+    test_loss: float | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def training_summary(session: Session) -> TrainingSummary:
@@ -50,6 +62,7 @@ def training_summary(session: Session) -> TrainingSummary:
         rounds=last.number if last else 0,
         test_accuracy=last.metrics.get("test_accuracy") if last and measured else None,
         digest=main.head if main else "",
+        test_loss=last.metrics.get("test_loss") if last and measured else None,
     )
 
 
@@ -64,4 +77,19 @@ def unlearning_summary(session: Session, branch: BranchRow) -> UnlearningSummary
         rounds=len(rounds),
         seconds=sum(row.seconds for row in rounds) + sum(row.seconds for row in phases),
         test_accuracy=rounds[-1].metrics.get("test_accuracy") if rounds else None,
+        test_loss=rounds[-1].metrics.get("test_loss") if rounds else None,
+        remarks=remarks_of(session, branch),
     )
+
+
+def remarks_of(session: Session, branch: BranchRow) -> tuple[str, ...]:
+    """The method's own remarks, and under each target's step what it told: steps, share displaced, noise."""
+    settings = settings_of(branch)
+    told = [
+        f"{row.name.partition(':')[2]}, {name} of client {client}: {value:.6g}."
+        for row in session.ledger.phases(branch.name)
+        for name in TOLD
+        for client, value in row.result.get(name.replace("-", "_"), {}).items()
+    ]
+    said = remarks(methods.get(settings.method), settings)
+    return (*said, *told) if said else ()

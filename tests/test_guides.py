@@ -26,6 +26,8 @@ from fedunlearn.models import networks
 from fedunlearn.server.ledger_verify import KINDS
 from fedunlearn.strategies import methods
 from fedunlearn.tasks import get_task
+from fedunlearn.tasks.base import ImageToImageTask
+from fedunlearn.tasks.degradations import degradations
 
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 
@@ -54,6 +56,16 @@ def save_code(guide: str, folder: Path, *modules: str) -> None:
 
 def load(module: str) -> ModuleType:
     return importlib.import_module(module)
+
+
+def test_a_kind_of_image_task_of_ones_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(degradations, "_items", {name: degradations.get(name) for name in degradations.names()})
+    save_code("image-to-image.md", folder, "rows")
+    load("rows")
+    task = get_task("rows:digits")
+    images = task.inputs(task.dataset(0).test.inputs[:2])
+    assert isinstance(task, ImageToImageTask)
+    assert task.region(images).mean(dim=(0, 1, 3)).tolist() == [0.0, 1.0] * 4
 
 
 def test_a_task_of_ones_own(folder: Path) -> None:
@@ -153,3 +165,20 @@ def test_the_example_of_the_readme(
     shown = capsys.readouterr().out
     assert "forget everything that client 0 contributed" in " ".join(shown.split())
     assert shown.rstrip().endswith("report.html")
+
+
+def test_continual_forgetting(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_code("continual-forgetting.md", folder, "sequence")
+    printed = (folder / "sequence.py").read_text(encoding="utf-8")
+    # The same code on smaller images, in as few passes as there can be.
+    quicker = {'"mnist5k"': '"digits"', 'out="run"': f'rounds=1, local_epochs=1, class_harm=1.0, out="{folder}/run"'}
+    quicker |= {"rounds=3, local_epochs=2)": "rounds=1, local_epochs=1)"}
+    for text, instead in quicker.items():
+        assert printed.count(text) == 1
+        printed = printed.replace(text, instead)
+    (folder / "sequence.py").write_text(printed, encoding="utf-8")
+    load("sequence")
+    told = capsys.readouterr().out.splitlines()
+    assert [line.partition("]")[0] for line in told] == ["[8, 9", "[6, 7", "[4, 5", "[2, 3"]
+    served = Federation.open(folder / "run").requests()
+    assert [one.state for one in served] == ["done"] * 4

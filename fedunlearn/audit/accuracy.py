@@ -51,9 +51,12 @@ def count(predictions: Tensor, labels: Tensor, classes: int) -> dict[str, list[i
 
 
 def combine(counts: Mapping[str, list[int]]) -> Accuracy:
-    """Accuracy of the (summed) counts."""
-    correct, total = counts["correct"], counts["total"]
+    """Accuracy of the (summed) counts; without the right answers ("correct") nothing but the number of samples."""
+    total = counts["total"]
     samples = sum(total)
+    if "correct" not in counts:
+        return Accuracy(None, (None,) * len(total), int(samples))
+    correct = counts["correct"]
     return Accuracy(
         overall=sum(correct) / samples if samples else None,
         by_class=tuple(right / shown if shown else None for right, shown in zip(correct, total, strict=True)),

@@ -15,6 +15,7 @@ import torch
 
 from fedunlearn.audit import accuracy
 from fedunlearn.audit.counts import MINIMUM_SAMPLES, add
+from fedunlearn.audit.examination import tally
 from fedunlearn.audit.metric import Finding, Gathered, Value
 from fedunlearn.audit.subject import Subject
 from fedunlearn.errors import DataError
@@ -170,19 +171,19 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def measure(subject: Subject, generator: torch.Generator) -> Finding:
-    """Right answers a class before and after on a client's unseen samples, and the sums of both losses."""
+    """Right answers a class before and after on a client's unseen samples, if any, and the sums of both losses."""
     if subject.before is None:
         raise DataError("harm needs the model before unlearning; send it along.")
     samples = subject.held_out
     if not len(samples):
         return {}
     before, after = (subject.evaluate(state, samples) for state in (subject.before, subject.model))
-    right = {
-        when: accuracy.count(answers.predictions, samples.labels, subject.classes)
-        for when, answers in (("before", before), ("after", after))
-    }
-    found: dict[str, Any] = {when: counts["correct"] for when, counts in right.items()}
-    found["total"] = right["before"]["total"]
+    found: dict[str, Any] = {}
+    for when, answers in (("before", before), ("after", after)):
+        counted = tally(answers, samples.labels, subject.classes)
+        found["total"] = counted["total"]
+        if "correct" in counted:
+            found[when] = counted["correct"]
     if len(samples) >= MINIMUM_SAMPLES:
         found["samples"] = len(samples)
         found["loss_before"] = float(before.losses.double().sum())
@@ -195,7 +196,9 @@ def combine(gathered: Gathered) -> Mapping[str, Value]:
     findings = [finding for finding in gathered.remaining.values() if finding]
     before, after = ([_share(one, when) for one in findings] for when in ("before", "after"))
     accuracies, changes = over_clients(after), harm(before, after)
-    values: dict[str, Value] = dict.fromkeys(names(), Value.refusal(f"{NAME} needs unseen samples of a client."))
+    values: dict[str, Value] = dict.fromkeys(
+        names(), Value.refusal(f"{NAME} needs unseen samples of a client, and of accuracies a task that has some.")
+    )
     if accuracies is not None and changes is not None:
         values |= {
             NAME: Value(changes.change.mean),
@@ -235,8 +238,8 @@ def _lists_of_classes(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     return [{name: one[name] for name in ("before", "after", "total")} for one in findings]
 
 
-def _share(finding: Finding, when: str) -> float:
-    return sum(finding[when]) / sum(finding["total"])  # type: ignore[arg-type]
+def _share(finding: Finding, when: str) -> float | None:
+    return None if when not in finding else sum(finding[when]) / sum(finding["total"])  # type: ignore[arg-type]
 
 
 def _mean(finding: Finding, name: str) -> float | None:

@@ -21,7 +21,7 @@ from fedunlearn.channels.layout import evaluation_mode
 from fedunlearn.channels.packing import digest_state
 from fedunlearn.data.dataset import Samples
 from fedunlearn.data.planting import ORDINARY
-from fedunlearn.tasks.base import Task
+from fedunlearn.tasks.base import Task, with_classes
 
 NAME = "inversion"
 MOST_CLASSES = 3
@@ -71,7 +71,7 @@ def invert(
     optimizer = torch.optim.Adam([inputs], lr=chosen.learning_rate * extent)
     with evaluation_mode(model):
         for _ in range(chosen.steps):
-            loss = functional.cross_entropy(task.predict(model, inputs), labels)
+            loss = functional.cross_entropy(with_classes(task).predict(model, inputs), labels)
             loss = loss + chosen.smoothing * total_variation(inputs) / extent
             [inputs.grad] = torch.autograd.grad(loss, [inputs])
             optimizer.step()
@@ -114,7 +114,7 @@ def recognised(task: Task, judge: nn.Module, made: Tensor, wanted: int) -> float
         judge: a model that knows the class and did not make the inputs: one judges its own work too well.
     """
     with evaluation_mode(judge), torch.no_grad():
-        return float(task.predict(judge, made).softmax(dim=1)[:, wanted].mean())
+        return float(with_classes(task).predict(judge, made).softmax(dim=1)[:, wanted].mean())
 
 
 def measure(subject: Subject, generator: torch.Generator) -> Finding:

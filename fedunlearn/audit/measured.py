@@ -48,8 +48,6 @@ class Measured:
             raise DataError(f"{self.metric}: {self.kind!r} through {self.transform!r} is no metric of a verdict.")
         if (self.transform == "logit") != (self.samples is not None and self.samples >= 1):
             raise DataError(f"{self.metric}: a rate needs its number of samples, 1 or more, and a loss has none.")
-        if self.kind == "utility" and self.transform != "logit":
-            raise DataError(f"{self.metric}: the margin of a utility metric is one of accuracy; give a rate.")
         highest = 1.0 if self.transform == "logit" else math.inf
         for value in (self.original, self.unlearned, *self.retrained):
             if not 0.0 <= value <= highest or math.isinf(value):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from fedunlearn.audit.subject import Subject
+    from fedunlearn.tasks.base import Task
 
 Role = Literal["target", "remaining", "server"]
 """Who measures. "remaining": every client that keeps samples to train on, a target that keeps some included;
@@ -21,6 +22,8 @@ Role = Literal["target", "remaining", "server"]
 
 Tier = Literal["quick", "standard", "full"]
 """quick: seconds. standard: 8 retrained models. full: 20 and more."""
+
+Answers = Literal["anything", "classes", "images"]
 
 Finding = Mapping[str, int | float | list[int]]
 """What one measurement gives: numbers and lists of counts, by the names that the metric declares."""
@@ -177,6 +180,8 @@ class Metric:
         limits: one sentence on what `needs` is for; empty where nothing is needed.
         sends: name -> what may leave under it. The guard lets nothing else pass.
         values: name of each value -> its range.
+        answers: what the task has to answer with: "classes" (scores of them), "images", or "anything", for a metric
+            that makes do with the loss or the weights. Of other tasks every value is refused.
         measure: runs where the data is, on one `Subject`; a pure function of it and the generator.
         combine: runs on the server.
     """
@@ -190,8 +195,15 @@ class Metric:
     limits: str = ""
     sends: Mapping[str, Sent] = field(default_factory=dict)
     values: Mapping[str, Range] = field(default_factory=dict)
+    answers: Answers = "anything"
     measure: Measure | None = None
     combine: Combine | None = None
+
+    def unsuited(self, task: Task) -> str | None:
+        """Why it says nothing of such a task, in one sentence; None when it does."""
+        if self.answers == "anything" or self.answers in answers_of(task):
+            return None
+        return f"{self.name} is computed from answers that are {self.answers}, and task {task.name!r} gives none."
 
     def lacking(self, given: Mapping[str, int]) -> str | None:
         """Why these numbers of further models are too few, in one sentence; None when they suffice."""
@@ -200,6 +212,14 @@ class Metric:
                 few = f"{self.name} needs {_MODELS[kind].format(fewest)} and was given {given.get(kind, 0)}"
                 return f"{few}; {self.limits}" if self.limits else f"{few}."
         return None
+
+
+def answers_of(task: Task) -> frozenset[Answers]:
+    """What a task answers with."""
+    from fedunlearn.tasks.base import ImageToImageTask, LogitsTask
+
+    kinds: dict[Answers, type] = {"classes": LogitsTask, "images": ImageToImageTask}
+    return frozenset(answers for answers, kind in kinds.items() if isinstance(task, kind))
 
 
 _MODELS = {

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError
 from fedunlearn.tasks.base import Task
+from fedunlearn.tasks.randomness import isolated_seed
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,13 @@ def operations_per_sample(task: Task, model: nn.Module, samples: Samples) -> Ope
     """
     if not len(samples):
         raise DataError("counting operations needs a batch of samples; got none.")
-    network = copy.deepcopy(model).eval().requires_grad_(True)
+    # As in training, where a loss may cost more or less than in an evaluation.
+    network = copy.deepcopy(model).train().requires_grad_(True)
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
     inputs = task.inputs(samples.inputs)
-    with torch.enable_grad():
+    with torch.enable_grad(), isolated_seed(0):
         with FlopCounterMode(display=False) as answering:
             loss = task.loss(network, inputs, samples.labels).mean()
         with FlopCounterMode(display=False) as learning:

@@ -97,22 +97,46 @@ KEPT_CLASSES_ACCURACY = PrimaryMetric(
     "What the federation is for, once a class is gone from it.",
 )
 
+REGENERATION = PrimaryMetric(
+    "backdoor_success",
+    "removal",
+    "logit",
+    "What the client planted on purpose: the share of stamped test images into which the model paints its pattern.",
+)
+TEST_LOSS = PrimaryMetric(
+    "test_loss",
+    "utility",
+    "log",
+    "What the federation is for, where nothing is answered right or wrong.",
+)
+KEPT_CLASSES_LOSS = PrimaryMetric(
+    "kept_classes_loss",
+    "utility",
+    "log",
+    "What the federation is for, once a class is gone from it and where nothing is answered right or wrong.",
+)
 
-def primary_metrics(scopes: Collection[str], parts: Collection[str]) -> tuple[PrimaryMetric, ...]:
+
+def primary_metrics(
+    scopes: Collection[str], parts: Collection[str], class_scores: bool = True
+) -> tuple[PrimaryMetric, ...]:
     """What is judged for a request, removal first.
 
     Args:
         scopes: of the requests that were served together: "client", "classes", "samples", "class-everywhere".
         parts: which of the parts "triggered", "untriggered" and "canaries" the forget set has.
+        class_scores: whether the task answers with scores of classes. Where it does not, what is judged is made of its
+            loss: whether a class is told from others, or answered at all, cannot be asked of it.
     """
     everywhere = set(scopes) == {"class-everywhere"}
-    removal = [BACKDOOR_SUCCESS] if TRIGGERED in parts else []
+    removal = [BACKDOOR_SUCCESS if class_scores else REGENERATION] if TRIGGERED in parts else []
     if CANARIES in parts:
         removal.append(CANARY_EXPOSURE)
     if UNTRIGGERED in parts:
         removal.append(UNTRIGGERED_LOSS)
     if everywhere:
-        removal += [CLASS_LOSS, CLASS_DETECTION, CLASS_DIRECTION]
+        removal += [CLASS_LOSS, CLASS_DETECTION, CLASS_DIRECTION] if class_scores else [CLASS_LOSS]
     if not removal:
         removal = [FORGET_LOSS]
-    return (*removal[: MOST_METRICS - 1], KEPT_CLASSES_ACCURACY if everywhere else TEST_ACCURACY)
+    kept, test = (KEPT_CLASSES_ACCURACY, TEST_ACCURACY) if class_scores else (KEPT_CLASSES_LOSS, TEST_LOSS)
+    return (*removal[: MOST_METRICS - 1], kept if everywhere else test)

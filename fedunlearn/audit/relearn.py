@@ -15,7 +15,7 @@ from torch import nn
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError
 from fedunlearn.tasks.base import Task
-from fedunlearn.tasks.training import TrainingSettings, evaluate
+from fedunlearn.tasks.training import TrainingSettings, descent, evaluate
 
 
 def relearn_steps(
@@ -49,12 +49,7 @@ def relearn_steps(
         return 0
     # In evaluation mode normalisation keeps its statistics, and a batch of one sample can be trained on.
     learner = copy.deepcopy(model).requires_grad_(True).eval()
-    optimizer = torch.optim.SGD(
-        learner.parameters(),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-    )
+    optimizer = descent(list(learner.parameters()), settings)
     steps = 0
     for _ in range(max_epochs):
         for batch in torch.randperm(len(samples), generator=generator).split(settings.batch_size):

@@ -75,13 +75,15 @@ def measure(subject: Subject, generator: torch.Generator) -> Finding:
         return {}
     now = subject.evaluate(subject.model, samples)
     later = subject.evaluate(mean_of(subject.updates), samples)
-    return {
+    found: dict[str, int | float] = {
         "samples": len(samples),
-        "now": int((now.predictions == samples.labels).sum()),
-        "later": int((later.predictions == samples.labels).sum()),
         "loss_now": float(now.losses.double().sum()),
         "loss_later": float(later.losses.double().sum()),
     }
+    if now.scores is not None:
+        found["now"] = int((now.predictions == samples.labels).sum())
+        found["later"] = int((later.predictions == samples.labels).sum())
+    return found
 
 
 def combine(gathered: Gathered) -> Mapping[str, Value]:
@@ -90,7 +92,11 @@ def combine(gathered: Gathered) -> Mapping[str, Value]:
     if found is None:
         why = f"{NAME} needs {MINIMUM_SAMPLES} samples in the forget set of a target; there are fewer."
         return dict.fromkeys((NAME, f"{NAME}.loss"), Value.refusal(why))
+    loss = Value((found["loss_now"] - found["loss_later"]) / found["samples"])
+    if "now" not in found:
+        why = f"{NAME} is a rise of the accuracy, and the task has none; {NAME}.loss is its loss."
+        return {NAME: Value.refusal(why), f"{NAME}.loss": loss}
     return {
         NAME: Value((found["later"] - found["now"]) / found["samples"]),
-        f"{NAME}.loss": Value((found["loss_now"] - found["loss_later"]) / found["samples"]),
+        f"{NAME}.loss": loss,
     }

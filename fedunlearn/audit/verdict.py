@@ -7,11 +7,13 @@ metrics together in at least 99 cases of 100.
 
 - *Fail*: some |u - r| > K s.
 - *Pass*: n >= 8, a removal metric is informative (|o - r| > K s), and |u - r| + t(0.95, n-1) s / sqrt(n) is within
-  0.25 |o - r| for every informative removal metric and within 0.015 of accuracy for every utility metric.
+  0.25 |o - r| for every informative removal metric, and the utility metric is within 0.015 of accuracy, or within
+  0.3 dB of the loss where the task has no accuracy.
 - *Inconclusive*: neither; what would decide is named.
 
 A utility metric's margin is stated in accuracy and compared there: r moved by t(0.95, n-1) s / sqrt(n) either way is
-taken back to a rate, and the further of the two must be within 0.015 of u's. The rule is this project's own, made of
+taken back to a rate, and the further of the two must be within 0.015 of u's. A loss is compared as its logarithm like
+any other, with a margin of 0.3 decibels, a factor of 1.07. The rule is this project's own, made of
 the textbook's prediction interval (Hahn and Meeker 1991) and equivalence margin (Schuirmann 1987).
 """
 
@@ -34,6 +36,8 @@ REMOVAL_MARGIN = 0.25
 """Of the way from the retrained mean to the original."""
 UTILITY_MARGIN = 0.015
 """Of accuracy."""
+UTILITY_DECIBELS = 0.3
+"""Of a loss: that much more is a factor of 1.07."""
 MOST_METRICS = 5
 
 
@@ -46,7 +50,7 @@ class Judged:
         deviation: s, with n - 1; None for fewer than two models, and so is all that follows from it.
         limit: K s.
         interval: where one more retrained model lies, r - K s to r + K s, as rates or losses.
-        margin: 0.25 |o - r|, or 0.015 of accuracy.
+        margin: 0.25 |o - r|; of a utility metric 0.015 of accuracy, or 0.069 (0.3 dB) of a loss's logarithm.
         bound: what the margin is for: |u - r| with what is uncertain about r.
         informative: whether the original is outside of the interval; None for a utility metric.
         outcome: "fail" (outside the interval), "pass" (within the margin), "open" (neither), or "uninformative".
@@ -150,10 +154,11 @@ def judge_metric(measured: Measured, metrics: int) -> Judged:
     gap = abs(measured.forward(measured.unlearned) - mean)
     apart = abs(measured.forward(measured.original) - mean)
     informative = apart > limit if removal else None
-    margin = REMOVAL_MARGIN * apart if removal else UTILITY_MARGIN
+    in_accuracy = not removal and measured.transform == "logit"
+    margin = REMOVAL_MARGIN * apart if removal else utility_margin(measured)
 
     def bound(doubt: float) -> float:
-        return gap + doubt if removal else _rate_gap(measured, mean, doubt)
+        return _rate_gap(measured, mean, doubt) if in_accuracy else gap + doubt
 
     def is_decided(number: int, shrinkage: float = 1.0) -> bool:
         """Whether it would be, with so many models whose deviation is so many times smaller."""
@@ -183,6 +188,11 @@ def judge_metric(measured: Measured, metrics: int) -> Judged:
         models=band_width.fewest_models(is_decided, models) if undecided else None,
         samples=band_width.fewest_samples(is_decided, models, measured.samples) if undecided else None,
     )
+
+
+def utility_margin(measured: Measured) -> float:
+    """The margin of a utility metric: of accuracy, or of a loss's logarithm."""
+    return UTILITY_MARGIN if measured.transform == "logit" else UTILITY_DECIBELS * math.log(10.0) / 10.0
 
 
 def _rate_gap(measured: Measured, mean: float, doubt: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,8 @@ class ChannelGroup:
 
     `parameters`: names whose dimension 0 is the channel (weight, bias, normalisation weight and bias; for a
     module that the model holds under several names, all of them). `buffers`: running statistics of a batch
-    normalisation. `observed`: the module whose output is attributed, the normalisation if there is one.
+    normalisation, and moving averages of the parameters. `observed`: the module whose output is attributed, the
+    normalisation if there is one.
     `channel_dim`: where the channel is in that output (1 for N x C x H x W, -1 for N x tokens x C).
     """
 
@@ -117,7 +118,24 @@ def channel_layout(model: nn.Module, example: Tensor) -> Layout:
             f"{type(model).__name__} has no layer with channels besides its output {names[output_layer]}:"
             " use a network with one more convolution or linear layer, or a method without channels."
         )
-    return Layout(tuple(groups), output, names[output_layer])
+    averages = _averages(model)
+    groups = [replace(group, buffers=(*group.buffers, *_following(group.parameters, averages))) for group in groups]
+    return Layout(tuple(groups), (*output, *_following(output, averages)), names[output_layer])
+
+
+def _averages(model: nn.Module) -> dict[str, list[str]]:
+    """Parameter -> buffers that follow it, by the names that a module's `sources` gives (buffer -> parameter)."""
+    found: dict[str, list[str]] = {}
+    for name, module in model.named_modules():
+        sources = getattr(module, "sources", None)
+        if isinstance(sources, Mapping):
+            for buffer, parameter in sources.items():
+                found.setdefault(str(parameter), []).append(f"{name}.{buffer}" if name else str(buffer))
+    return found
+
+
+def _following(parameters: tuple[str, ...], averages: Mapping[str, list[str]]) -> list[str]:
+    return [buffer for parameter in parameters for buffer in averages.get(parameter, ())]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from fedunlearn.clients import erasing, handlers, measuring
+from fedunlearn.clients import erasing, handlers, measuring, pictures
 from fedunlearn.clients.cohort import CohortApp
 from fedunlearn.clients.guard import guarded
 from fedunlearn.clients.site import Site, site_from_context
@@ -46,6 +46,7 @@ def add_erasure(app: ClientApp, site_of: SiteOf) -> ClientApp:
     app.query("erase")(_behind_guard(erasing.erase, site_of))
     app.evaluate("audit")(_behind_guard(handlers.audit, site_of))
     app.evaluate("measure")(_behind_guard(measuring.measure, site_of))
+    app.evaluate("pictures")(_behind_guard(pictures.pictures, site_of))
     for kind, action in sorted(_phase_messages()):
         register = app.train if kind == "train" else app.query
         register(action)(_behind_guard(handlers.run_phase, site_of))
@@ -69,7 +70,12 @@ def _behind_guard(handler: SiteHandler, site_of: SiteOf) -> Callable[[Message, C
     def channels(context: Context) -> Mapping[str, int]:
         return {group.layer: group.channels for group in site_of(context).layout.groups}
 
-    return guarded(handle, channels, lambda context: site_of(context).classes)
+    return guarded(
+        handle,
+        channels,
+        lambda context: site_of(context).classes,
+        lambda context: site_of(context).features,
+    )
 
 
 app = client_app()

@@ -1,4 +1,4 @@
-"""Erasing what a client has stored beside its data: models that still know the forgotten samples, and scores of them.
+"""Erasing what a client has stored beside its data: models that still know the forgotten samples, scores and pictures.
 
 The inbox stays, because it is what keeps the samples out; the samples themselves are the client's own affair.
 """
@@ -19,7 +19,9 @@ from fedunlearn.strategies.content import CONFIG, METRICS
 
 
 def erase(message: Message, site: Site) -> Message:
-    """Delete every model that the server does not name as clean, and what was kept of the requests' attributions.
+    """Delete every model that the server does not name as clean, and what was kept for the requests.
+
+    That is the attributions, and pictures of the images.
 
     A client that filed the erased request also loses what it prepared from its samples while the federation trained.
 
@@ -50,5 +52,5 @@ def kept_files(folder: Path, requests: Sequence[str]) -> list[Path]:
     Raises:
         RequestError: one of `requests` can be no request's id.
     """
-    ending = kept_path(folder, "", requests).name
-    return sorted(path for path in folder.glob("[!.]*.npz") if path.name.endswith(ending))
+    endings = tuple(kept_path(folder, "", requests, suffix).name for suffix in (".npz", ".png"))
+    return sorted(path for path in folder.glob("[!.]*") if path.name.endswith(endings))

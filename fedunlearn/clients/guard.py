@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 
+from fedunlearn.audit import error_histogram
 from fedunlearn.audit.counts import MINIMUM_SAMPLES, leave_few
 from fedunlearn.audit.examination import FORGET_PARTS
 from fedunlearn.audit.loss_histogram import BINS
 from fedunlearn.clients.guard_arrays import (
     Judge,
     channel_indices,
+    counts_by_bin,
+    feature_sums,
     like_incoming,
     no_array,
     score_per_channel,
@@ -27,6 +30,7 @@ from fedunlearn.clients.guard_arrays import (
 from fedunlearn.clients.guard_measurements import undeclared
 from fedunlearn.errors import ClientError, FedunlearnError
 from fedunlearn.strategies.content import ARRAYS, CONFIG, FLAGS, METRICS
+from fedunlearn.strategies.localisation import FORGET_RATE
 from fedunlearn.strategies.measurement import MEASURE
 
 logger = logging.getLogger("fedunlearn.clients")
@@ -52,14 +56,25 @@ SAID_PER_REQUEST = {
 """What it announces of each pending request, in lists of one length."""
 
 FLAG_NAMES = frozenset({"deletion-request", "needs-base"})
-TRAINING_NUMBERS = frozenset({"num-examples", "loss", "epochs", "seconds", "batches", "gate-open"})
+OF_SEVERAL = frozenset({"gate-open", "displaced", "displacement"})
+"""Numbers of a training that tell on which side of something a sample is, unless they are of many."""
+TRAINING_NUMBERS = frozenset({"num-examples", "loss", "epochs", "seconds", "batches", "sigma"}) | OF_SEVERAL
 ERASED = frozenset({"models", "files"})
 """How many of each a client erased."""
 QUERY_NUMBERS = frozenset({"num-examples", "seconds"})
 AUDIT_NUMBER = re.compile(
     r"num-examples|seconds|(retain|held-out|forget\.(all|triggered|untriggered|canaries))"
-    r"\.(correct|total|histogram|loss-sum|loss-samples|exposure-sum|exposure-samples)"
+    r"\.(correct|total|histogram|loss-sum|loss-samples|exposure-sum|exposure-samples|error-sum|square-sum|error-samples)"
 )
+
+
+SUMMED_OVER = {
+    "loss-sum": "loss-samples",
+    "exposure-sum": "exposure-samples",
+    "error-sum": "error-samples",
+    "square-sum": "error-samples",
+}
+"""Sums -> the number of samples that has to come with each."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,7 @@ class Allowed:
     announcement: bool = False
 
 
-def check(incoming: Message, reply: RecordDict, channels: Mapping[str, int], classes: int) -> None:
+def check(incoming: Message, reply: RecordDict, channels: Mapping[str, int], classes: int, features: int = 0) -> None:
     """Raise ClientError naming the first record of `reply` that is not allowed.
 
     The sentence says what was expected and nothing of what was found, because it is sent.
@@ -89,9 +104,10 @@ def check(incoming: Message, reply: RecordDict, channels: Mapping[str, int], cla
         reply: what the handler wants to send.
         channels: layer name -> number of channels of the client's own model.
         classes: number of classes; lists of counts may be that long, histograms as long as their bins.
+        features: numbers that go into the output layer of the client's own model.
     """
     kind = incoming.metadata.message_type
-    allowed = _allowed(incoming, channels, classes)
+    allowed = _allowed(incoming, channels, classes, features)
     for name, record in reply.items():
         if isinstance(record, ArrayRecord) and name == ARRAYS:
             for key, array in record.items():
@@ -115,18 +131,22 @@ def check(incoming: Message, reply: RecordDict, channels: Mapping[str, int], cla
             raise _refused(kind, repr(_short(name)), "no such record")
 
 
-def _allowed(incoming: Message, channels: Mapping[str, int], classes: int) -> Allowed:
+def _allowed(incoming: Message, channels: Mapping[str, int], classes: int, features: int) -> Allowed:
     kind = incoming.metadata.message_type
     if kind in ("query.requests", "query.acknowledge"):
         return Allowed(no_array, announcement=True)
     if kind == "query.erase":
         return Allowed(no_array, ERASED.__contains__)
     if kind == "query.attribute":
-        return Allowed(channel_indices(channels), QUERY_NUMBERS.__contains__)
+        return Allowed(channel_indices(channels), (QUERY_NUMBERS | {FORGET_RATE}).__contains__)
     if kind == "query.activations":
         return Allowed(score_per_class_and_channel(channels, classes), QUERY_NUMBERS.__contains__)
+    if kind == "query.prototypes":
+        return Allowed(feature_sums(classes, features), QUERY_NUMBERS.__contains__)
     if kind == "query.importance":
         return Allowed(like_incoming(incoming), QUERY_NUMBERS.__contains__)
+    if kind == "query.errors":
+        return Allowed(counts_by_bin("errors", error_histogram.BINS, MINIMUM_SAMPLES), QUERY_NUMBERS.__contains__)
     if kind.startswith("query"):
         return Allowed(score_per_channel(channels, classes), QUERY_NUMBERS.__contains__)
     if kind.startswith("train"):
@@ -159,11 +179,12 @@ def _check_metrics(kind: str, record: MetricRecord, allowed: Allowed) -> None:
             raise _refused(kind, where, "no more than there are samples")
         if what == "histogram" and not MINIMUM_SAMPLES <= _sum(number) == samples:
             raise _refused(kind, where, f"each sample once, and {MINIMUM_SAMPLES} samples at least")
-        if what in ("loss-samples", "exposure-samples") and not MINIMUM_SAMPLES <= number <= samples:  # type: ignore[operator]
+        if what in SUMMED_OVER.values() and not MINIMUM_SAMPLES <= number <= samples:  # type: ignore[operator]
             raise _refused(kind, where, f"a number of samples, {MINIMUM_SAMPLES} at least")
-        if what == "loss" and kind.startswith("train.") and not _are_several(record.get("num-examples")):
+        told_of_several = key == "loss" or key in OF_SEVERAL
+        if told_of_several and kind.startswith("train.") and not _are_several(record.get("num-examples")):
             raise _refused(kind, where, f"a mean over {MINIMUM_SAMPLES} samples at least")
-        if what in ("loss-sum", "exposure-sum") and f"{group}.{what[:-3]}samples" not in record:
+        if what in SUMMED_OVER and f"{group}.{SUMMED_OVER[what]}" not in record:
             raise _refused(kind, where, "a sum beside its number of samples")
 
 
@@ -230,7 +251,10 @@ def _refused(kind: str, where: str, expected: str) -> ClientError:
 
 
 def guarded(
-    handler: Handler, channels: Callable[[Context], Mapping[str, int]], classes: Callable[[Context], int]
+    handler: Handler,
+    channels: Callable[[Context], Mapping[str, int]],
+    classes: Callable[[Context], int],
+    features: Callable[[Context], int] = lambda context: 0,
 ) -> Handler:
     """`handler` behind the guard; an exception becomes an error reply of one sentence.
 
@@ -241,7 +265,7 @@ def guarded(
         try:
             reply = handler(message, context)
             if reply.has_content():
-                check(message, reply.content, channels(context), classes(context))
+                check(message, reply.content, channels(context), classes(context), features(context))
                 # A message of our own: what the handler wrote on the envelope stays here.
                 return Message(reply.content, reply_to=message)
             raise ClientError(f"the handler of {message.metadata.message_type!r} answered with an error of its own.")

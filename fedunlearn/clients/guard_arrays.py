@@ -9,6 +9,7 @@ from io import BytesIO
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 
+from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.flower_arrays import LiveArray
 from fedunlearn.strategies.content import ARRAYS
 
@@ -45,6 +46,23 @@ def score_per_class_and_channel(channels: Mapping[str, int], classes: int) -> Ju
     return judge
 
 
+def feature_sums(classes: int, features: int) -> Judge:
+    """Aggregates only: sums of features by class, each over 20 samples at least or zero, and beside them how many."""
+
+    def judge(name: str, array: Array) -> str | None:
+        if name != "classes":
+            return "the one array 'classes'"
+        wrong = _unlike(array, "float32", (classes, features + 1))
+        if wrong:
+            return wrong
+        rows = array.numpy()
+        counted = rows[:, -1]
+        fine = (counted >= MINIMUM_SAMPLES) | ~rows.any(axis=1)
+        return None if fine.all() else f"sums over {MINIMUM_SAMPLES} samples of a class at least, or zeros"
+
+    return judge
+
+
 def channel_indices(channels: Mapping[str, int]) -> Judge:
     """Sorted, distinct indices of channels that exist."""
 
@@ -57,6 +75,19 @@ def channel_indices(channels: Mapping[str, int]) -> Judge:
         indices = array.numpy()
         inside = len(indices) == 0 or (indices[0] >= 0 and indices[-1] < channels[name])
         return None if inside and (np.diff(indices) > 0).all() else expected
+
+    return judge
+
+
+def counts_by_bin(name: str, bins: int, fewest: int) -> Judge:
+    """One histogram, int32 (`bins`,), of `fewest` samples at least."""
+
+    def judge(given: str, array: Array) -> str | None:
+        expected = f"int32 ({bins},) under {name!r}, counts of {fewest} samples at least"
+        if given != name or _unlike(array, "int32", (bins,)):
+            return expected
+        counts = array.numpy()
+        return None if (counts >= 0).all() and counts.sum() >= fewest else expected
 
     return judge
 

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from torch import nn
 
 from fedunlearn.announcement import check_request_id
 from fedunlearn.audit.counts import MINIMUM_SAMPLES, leave_few
 from fedunlearn.audit.examination import FORGET_PARTS, examine
+from fedunlearn.channels.adapters import AdapterPlan, Adapters, adapted
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion, digest_state, unpack
 from fedunlearn.clients.heads import HeadStore
@@ -28,6 +30,7 @@ from fedunlearn.files import atomic_write_bytes
 from fedunlearn.ledger_head import RECORD, from_record
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.content import (
+    ADAPTERS,
     ARRAYS,
     BASE,
     CONFIG,
@@ -35,6 +38,7 @@ from fedunlearn.strategies.content import (
     FLAGS,
     MASK,
     METRICS,
+    PLAN,
     array_record,
     numpy_arrays,
     state_of,
@@ -144,7 +148,6 @@ def phase_work(message: Message, site: Site) -> tuple[Phase, Work] | None:
     positions = site.forget_positions(requests)
     mask, portion = _what_moves(message, site, base)
     records = message.content.array_records
-    state = unpack(base, numpy_arrays(records[ARRAYS]), portion) if ARRAYS in records else base
     seed = derive_seed(_integer(config, "seed"), message.metadata.message_type, number, site.client)
 
     def keep(name: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -155,7 +158,7 @@ def phase_work(message: Message, site: Site) -> tuple[Phase, Work] | None:
     work = Work(
         role="target" if len(positions) else "remaining",
         task=site.task,
-        model=site.load(state),
+        model=_received(message, site, base, portion),
         base=base,
         layout=site.layout,
         mask=mask,
@@ -172,6 +175,7 @@ def phase_work(message: Message, site: Site) -> tuple[Phase, Work] | None:
         keep=keep,
         device=site.device,
         prepared=read_prepared(site.folder, str(config["method"])),
+        plan=_plan(message),
     )
     return phases[number], work
 
@@ -184,12 +188,12 @@ def phase_answer(message: Message, site: Site, reply: Reply) -> Message:
     return _reply(message, reply.arrays, metrics, {"deletion-request": bool(site.inbox.pending())})
 
 
-def kept_path(folder: Path, name: str, requests: Sequence[str]) -> Path:
-    """Where a client keeps, in its own folder, what a phase computed and does not send."""
+def kept_path(folder: Path, name: str, requests: Sequence[str], suffix: str = ".npz") -> Path:
+    """Where a client keeps, in its own folder, what it computed for a job and does not send."""
     joined = "+".join(check_request_id(id) for id in requests)
     if len(joined) > _LONGEST_FILE_NAME:
         joined = hashlib.sha256(joined.encode()).hexdigest()
-    return folder / f"{name}-{joined}.npz"
+    return folder / f"{name}-{joined}{suffix}"
 
 
 def audit(message: Message, site: Site) -> Message:
@@ -224,8 +228,16 @@ def audit(message: Message, site: Site) -> Message:
             continue
         true_labels = site.holding.true_labels[members] if group == "forget.canaries" else None
         samples = site.holding.samples.take(members)
-        withhold = subtractable and group == "forget.all"
-        for name, value in examine(site.task, model, samples, site.classes, true_labels, withhold).items():
+        found = examine(
+            site.task,
+            model,
+            samples,
+            site.classes,
+            true_labels,
+            counts_alone=subtractable and group == "forget.all",
+            with_errors=bool(config.get("errors", False)),
+        )
+        for name, value in found.items():
             metrics[f"{group}.{name}"] = value
     return Message(RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
 
@@ -286,8 +298,28 @@ def base_model(message: Message, site: Site) -> State | None:
 
 
 def _what_moves(message: Message, site: Site, base: State) -> tuple[ChannelMask | None, Portion]:
+    plan = _plan(message)
+    if plan is not None:
+        return None, plan.portion
     if MASK not in message.content.array_records:
         return None, Portion.everything(base)
     mask = ChannelMask.from_arrays(numpy_arrays(message.content.array_records[MASK]))
     mask.validate(site.layout)
     return mask, mask.portion(site.layout)
+
+
+def _received(message: Message, site: Site, base: State, portion: Portion) -> nn.Module:
+    """The model that the message is about: the base, with what came of its moving part, or of its adapters."""
+    records, plan = message.content.array_records, _plan(message)
+    packed = numpy_arrays(records[ARRAYS]) if ARRAYS in records else None
+    if plan is None:
+        return site.load(base if packed is None else unpack(base, packed, portion))
+    adapters = Adapters.fresh(plan, base)
+    if packed is not None:
+        adapters = replace(adapters, factors=unpack(adapters.factors, packed, portion))
+    return adapted(site.load(base), adapters)
+
+
+def _plan(message: Message) -> AdapterPlan | None:
+    record = message.content.config_records.get(ADAPTERS)
+    return None if record is None else AdapterPlan.of_text(str(record.get(PLAN)))

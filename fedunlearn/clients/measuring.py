@@ -26,7 +26,7 @@ def measure(message: Message, site: Site) -> Message:
     Only numbers and lists of counts are made; the guard lets pass what each metric declares and nothing else.
     """
     config = message.content.config_records.get(CONFIG, ConfigRecord())
-    models = _models(message, config, site)
+    models = models_of(message, config, site)
     if models is None:
         return Message(RecordDict({FLAGS: ConfigRecord({"needs-base": True})}), reply_to=message)
     try:
@@ -41,7 +41,7 @@ def measure(message: Message, site: Site) -> Message:
         if metric.measure is None:
             raise ClientError(f"metric {metric.name!r} is not measured by name; a comparison reports it.")
         for (place, role), subject in subjects.items():
-            if role in metric.roles and not metric.lacking(subject.given):
+            if role in metric.roles and not metric.unsuited(site.task) and not metric.lacking(subject.given):
                 # The same draws for every audited model, so that they differ in nothing else.
                 generator = seeded_generator(seed, metric.name, role, site.client)
                 for key, value in metric.measure(subject, generator).items():
@@ -49,7 +49,7 @@ def measure(message: Message, site: Site) -> Message:
     return Message(RecordDict({METRICS: MetricRecord(found)}), reply_to=message)  # type: ignore[arg-type]
 
 
-def _models(message: Message, config: ConfigRecord, site: Site) -> list[ModelState] | None:
+def models_of(message: Message, config: ConfigRecord, site: Site) -> list[ModelState] | None:
     """The models in the message's order; None when one is lacking that neither came nor is kept here."""
     digests = [str(digest) for digest in config.get("models", [])]  # type: ignore[union-attr]
     records, models = message.content.array_records, []

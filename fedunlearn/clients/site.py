@@ -11,7 +11,7 @@ import torch
 from flwr.app import Context
 from torch import nn
 
-from fedunlearn.channels.layout import Layout, channel_layout
+from fedunlearn.channels.layout import Layout
 from fedunlearn.clients.base_models import BaseModels
 from fedunlearn.clients.inbox import Inbox
 from fedunlearn.clients.keys import ClientKey
@@ -24,6 +24,7 @@ from fedunlearn.tasks import get_task
 from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.cohort_choice import Size
 from fedunlearn.tasks.device import THIS_PROCESSOR, Device
+from fedunlearn.tasks.layout import layout_of
 from fedunlearn.tasks.training import TrainingSettings
 
 ModelState = Mapping[str, torch.Tensor]
@@ -78,6 +79,11 @@ class Site:
     def public_key(self) -> str:
         """The key that signs this client's requests; the server registers it at first contact."""
         return ClientKey.of(self.folder).public_key
+
+    @property
+    def features(self) -> int:
+        """How many numbers go into the output layer."""
+        return int(self.blank.state_dict()[self.layout.output[0]].shape[1])
 
     def load(self, state: ModelState) -> nn.Module:
         """The federation's model with `state` in it. Raises ClientError when it does not fit."""
@@ -136,7 +142,7 @@ def _simulated_site(settings: FederationSettings, folder: Path, client: int) -> 
         task=task,
         holding=holding(settings, client, dataset),
         classes=len(dataset.classes),
-        layout=channel_layout(model, task.inputs(dataset.test.inputs[:2])),
+        layout=layout_of(task, model, dataset),
         training=TrainingSettings.of(settings),
         blank=model,
         cohort=settings.cohort,

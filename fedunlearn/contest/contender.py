@@ -15,7 +15,13 @@ BAND = "retrained-band-"
 Values = Mapping[str, Any]
 """Settings of one contender, as a file gives them, with its "method"."""
 
-_KINDS = {"federated": "federated", "centralised": "centralised", "controls": "control", "shortcuts": "control"}
+_KINDS = {
+    "federated": "federated",
+    "centralised": "centralised",
+    "image_to_image": "centralised",
+    "controls": "control",
+    "shortcuts": "control",
+}
 
 
 def contenders(names: Iterable[str], settings: Mapping[str, Values]) -> dict[str, Values]:

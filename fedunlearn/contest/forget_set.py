@@ -1,4 +1,4 @@
-"""Forget sets that are named by a rule: a random share of the training samples, or the hardest or most memorised."""
+"""Forget sets that are named by a rule: a random share of the samples, the hardest, the most memorised, the planted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from fedunlearn.data.holding import Holding, holding
+from fedunlearn.data.planting import TRIGGERED
 from fedunlearn.errors import RequestError, SettingsError
 from fedunlearn.randomness import derive_seed
 from fedunlearn.server.branches import MAIN
@@ -22,12 +23,16 @@ RULES = ("random", "hardest", "memorised")
 """Rules for samples, each with a share: "random:0.1", a tenth of a client's training samples; "hardest:0.05", of those
 that the original model answers as they are recorded the ones with the largest loss, a twentieth of all;
 "memorised:0.05", the twentieth that is known only because it was trained on."""
+TRIGGERED_RULE = "triggered"
+"""A rule without a share: the samples that carry the planted trigger."""
 HALVES = "halves"
 """Folder in the run's, of the two federations that each did without half of the samples."""
 
 
 def parse_rule(text: str) -> tuple[str, float]:
-    """ "random:0.1" -> ("random", 0.1). Raises SettingsError for anything else."""
+    """ "random:0.1" -> ("random", 0.1), "triggered" -> ("triggered", 1.0). Raises SettingsError for anything else."""
+    if text == TRIGGERED_RULE:
+        return text, 1.0
     rule, _, share = text.partition(":")
     try:
         number = float(share)
@@ -35,8 +40,8 @@ def parse_rule(text: str) -> tuple[str, float]:
         number = 0.0
     if rule not in RULES or not 0 < number < 1:
         raise SettingsError(
-            f"samples = {text!r}: expected a list of indices, or {' or '.join(f'{one}:SHARE' for one in RULES)} with a "
-            "share between 0 and 1."
+            f"samples = {text!r}: expected a list of indices, {TRIGGERED_RULE}, or "
+            f"{' or '.join(f'{one}:SHARE' for one in RULES)} with a share between 0 and 1."
         )
     return rule, number
 
@@ -56,12 +61,16 @@ def chosen_samples(
         RequestError: nothing is picked.
     """
     name, share = parse_rule(rule)
-    pick = _PICKERS[name](session)
+    pick = _PICKERS.get(name, _drawn)(session)
     clients = range(session.settings.clients) if client is None else [client]
     found: dict[int, list[int]] = {}
     for one in clients:
         own = holding(session.settings, one, session.dataset)
         candidates = own.training_positions((out or {}).get(one, ()))
+        if name == TRIGGERED_RULE:
+            if len(planted := np.intersect1d(np.flatnonzero(own.parts == TRIGGERED), candidates)):
+                found[one] = planted.tolist()
+            continue
         count = round(share * len(candidates))
         if client is not None:
             count = max(1, count)
@@ -78,11 +87,14 @@ def chosen_samples(
 def hardest(task: Task, model: torch.nn.Module, own: Holding, candidates: np.ndarray, count: int) -> list[int]:
     """Sorted positions of the `count` samples with the largest loss among those that the model answers as recorded.
 
-    Fewer where it answers fewer so: what it gets wrong, it does not remember.
+    Fewer where it answers fewer so: what it gets wrong, it does not remember. Where nothing is answered right or wrong
+    it is the largest losses of all.
     """
     samples = own.samples.take(candidates)
     answers = evaluate(task, model, samples)
-    known = torch.nonzero(answers.predictions == samples.labels).flatten().numpy()
+    known = np.arange(len(samples))
+    if answers.scores is not None:
+        known = torch.nonzero(answers.predictions == samples.labels).flatten().numpy()
     losses = answers.losses.detach().numpy()[known]
     order = np.argsort(-losses, kind="stable")[:count]
     return sorted(int(position) for position in candidates[known[order]])

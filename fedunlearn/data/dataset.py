@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedunlearn.errors import DataError
+
+if TYPE_CHECKING:
+    from fedunlearn.data.planting import Backdoor
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,15 @@ class Dataset:
         test: samples that no client trains on.
         classes: class names; the position of a name is its label.
         columns: one value per training sample, for the partition `by:COLUMN`; "label" is always there.
+        painted: where images are completed and no label is learned, what a back-door makes of stored images (N x C x
+            H x W); None: it gives them its target label.
     """
 
     train: Samples
     test: Samples
     classes: tuple[str, ...]
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    painted: Callable[[Tensor, Backdoor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         columns = {"label": self.train.labels.numpy(), **self.columns}

@@ -100,7 +100,7 @@ def holding(settings: FederationSettings, client: int, dataset: Dataset) -> Hold
     held_out = stratified_positions(own.labels.numpy(), settings.held_out, generator)
     # What is held out is never trained on, so that only the rest can be planted.
     trained = complement(held_out, len(own))
-    planted = plant(own.take(trained), client, backdoor, canaries, len(dataset.classes), settings.seed)
+    planted = plant(own.take(trained), client, backdoor, canaries, len(dataset.classes), settings.seed, dataset.painted)
     inputs, labels = own.inputs.clone(), own.labels.clone()
     parts = np.full(len(own), ORDINARY, dtype=planted.parts.dtype)
     inputs[trained], labels[trained] = planted.samples.inputs, planted.samples.labels

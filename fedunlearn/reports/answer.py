@@ -14,6 +14,9 @@ from fedunlearn.reports.document import Document, Model, after_of, label_of, mod
 from fedunlearn.reports.measures import Measure, present, shown, shown_bytes
 
 REACHED, HALF = 0.75, 0.5
+FINEST_FIRST = ("psnr", "loss", "accuracy")
+ABILITIES = {"test_accuracy": "Right answers on unseen data", "test_psnr": "Quality on unseen images"}
+"""What a model is good for -> how it is spoken of; which of them is known depends on the task."""
 _WORSE = {
     "forgotten": "Forgotten, but the model got worse.",
     "mostly": "Mostly forgotten, but the model got worse.",
@@ -111,10 +114,16 @@ def findings(models: dict[str, Model], name: str) -> list[Finding]:
 
 
 def evidence_measures(models: dict[str, Model]) -> list[Measure]:
-    """What shows memory; a part's accuracy only where its loss, which is finer, was withheld."""
+    """What shows memory: of a part the finest that is known, which is its PSNR, else its loss, else its accuracy."""
     memory = present(models.values(), "memory")
     keys = {measure.key for measure in memory}
-    return [m for m in memory if not (m.key.endswith(".accuracy") and f"{m.key[:-9]}.loss" in keys)]
+
+    def is_finest(measure: Measure) -> bool:
+        part, _, what = measure.key.rpartition(".")
+        finer = FINEST_FIRST[: FINEST_FIRST.index(what)] if part and what in FINEST_FIRST else ()
+        return not any(f"{part}.{one}" in keys for one in finer)
+
+    return [measure for measure in memory if is_finest(measure)]
 
 
 def gap_left(models: dict[str, Model], name: str) -> float | None:
@@ -162,20 +171,28 @@ def _evidence(found: tuple[Finding, ...], state: str) -> list[str]:
 
 
 def _ability(models: dict[str, Model]) -> list[str]:
-    before, now, reference = (value(models[name], "test_accuracy") for name in ("original", "unlearned", "retrained"))
-    if now is None or reference is None:
-        return []
-    start = "" if before is None else f"{shown(before, 'share')} before, "
-    return [
-        f"Right answers on unseen data: {start}{shown(now, 'share')} after unlearning, "
-        f"{shown(reference, 'share')} if retrained."
-    ]
+    sentences = []
+    for measure in _abilities(models):
+        before, now, reference = (value(models[name], measure.key) for name in ("original", "unlearned", "retrained"))
+        start = "" if before is None else f"{shown(before, measure.kind)} before, "
+        if now is not None and reference is not None:
+            sentences.append(
+                f"{ABILITIES[measure.key]}: {start}{shown(now, measure.kind)} after unlearning, "
+                f"{shown(reference, measure.kind)} if retrained."
+            )
+    return sentences
+
+
+def _abilities(models: dict[str, Model]) -> list[Measure]:
+    return [measure for measure in present(models.values(), "ability") if measure.key in ABILITIES]
 
 
 def _ability_lost(models: dict[str, Model]) -> bool:
-    now, reference = (value(models[name], "test_accuracy") for name in ("unlearned", "retrained"))
-    difference = gap(now, reference)
-    return difference is not None and difference < -0.02
+    for measure in _abilities(models):
+        difference = gap(*(value(models[name], measure.key) for name in ("unlearned", "retrained")))
+        if difference is not None and difference < -measure.tolerance:
+            return True
+    return False
 
 
 def _return(document: Document, found: tuple[Finding, ...]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedunlearn.audit.band_width import MINIMUM_MODELS
-from fedunlearn.audit.verdict import REMOVAL_MARGIN, UTILITY_MARGIN
+from fedunlearn.audit.verdict import REMOVAL_MARGIN, UTILITY_DECIBELS, UTILITY_MARGIN
 from fedunlearn.reports.metric_words import Entry, between, judged_entries, number, outcome_of, retrained_mean, wording
 
 Audit = Mapping[str, Any]
@@ -51,8 +51,7 @@ def meaning(audit: Audit) -> str:
     if verdict == "pass":
         return (
             f"{compared} On everything that was fixed beforehand the model is as close to them as was asked: of what "
-            f"sets the model before apart from them at most {REMOVAL_MARGIN:.0%} can be left, and its accuracy is "
-            f"within {100 * UTILITY_MARGIN:g} percentage points of theirs."
+            f"sets the model before apart from them at most {REMOVAL_MARGIN:.0%} can be left, and {_utility(audit)}."
         )
     if verdict == "fail":
         return (
@@ -124,14 +123,20 @@ def _reason(entry: Entry) -> str:
     return f"{values}: neither shown to be close enough nor too far away.{_needed(entry)}"
 
 
+def _utility(audit: Audit) -> str:
+    """How close the model has to be to retrained ones in what it is for."""
+    if any(entry["kind"] == "utility" and entry["transform"] == "log" for entry in audit["primary"]):
+        return f"its loss is within {UTILITY_DECIBELS:g} dB of theirs"
+    return f"its accuracy is within {100 * UTILITY_MARGIN:g} percentage points of theirs"
+
+
 def _which_side(entry: Entry, mean: float | None) -> str:
     if mean is None:
         return "too far away"
     off = entry["unlearned"] - mean
     if entry["kind"] == "utility":
-        return (
-            "the model got worse" if off < 0 else "the model is better than retrained ones, which also tells it apart"
-        )
+        worse = off > 0 if entry["transform"] == "log" else off < 0
+        return "the model got worse" if worse else "the model is better than retrained ones, which also tells it apart"
     if off * (entry["original"] - mean) > 0:
         return "still remembered"
     return "further than forgetting goes, which is damage and tells it apart as well"

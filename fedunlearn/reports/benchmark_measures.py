@@ -32,7 +32,11 @@ FIGURES: tuple[Measure, ...] = (
 
 BY_KEY = {measure.key: measure for measure in FIGURES}
 LOSSES = tuple(f"forget.{part}.loss" for part in PARTS)
-WAY = ("forget.all.loss", "forget.untriggered.loss", "forgotten_classes_accuracy", MOSTLY_HELD.key)
+WAY = (
+    *(f"forget.{part}.{what}" for part in ("all", "untriggered") for what in ("loss", "psnr")),
+    "forgotten_classes_accuracy",
+    MOSTLY_HELD.key,
+)
 """Figures of which at least half of the way from original to retrained is asked."""
 
 COST_SHARES = {"client_epochs": "Client epochs", "bytes": "Bytes", "seconds": "Time"}

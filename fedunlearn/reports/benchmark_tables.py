@@ -106,7 +106,7 @@ def _distances(models: Mapping[str, ModelAggregate], seeds: int, band: BandAggre
     parts = {f"forget.{part}.loss": label for part, (label, _) in PARTS.items()}
     losses = [key for key in parts if any(one.losses.get(key) for one in models.values())]
     ways = [key for key in _keys(one.way for one in models.values())]
-    heads = ["Mean distance", *(f"{parts[key]}: log-loss, distance" for key in losses)]
+    heads = ["Mean distance", *(f"{parts[key]}: loss, distance" for key in losses)]
     heads += [f"{BY_KEY[key].label}: way" for key in ways]
     rows: dict[str, Sequence[str]] = {}
     for name, one in models.items():

@@ -20,6 +20,7 @@ PARTS = {
     "canaries": ("Canaries", "the samples to be forgotten that were given a random wrong label on purpose"),
 }
 """Part of the forget set -> its name for people, and what is in it."""
+KNOWN_OF_PARTS = ("accuracy", "loss", "psnr")
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Measure:
     Attributes:
         key: dotted place in a model's entry; also its column in the CSV.
         label: its name for people, short enough for a terminal.
-        kind: "share" (0 to 1, shown in percent), "score" (0 to 1), "loss", "count", "bytes", "operations" or
-            "seconds".
+        kind: "share" (0 to 1, shown in percent), "score" (0 to 1), "loss", "decibels", "count", "bytes", "operations"
+            or "seconds".
         role: "ability" (is to stay), "memory" (shows what is remembered) or "cost".
         meaning: what it says, for somebody who is not an engineer.
         tolerance: difference to the retrained model that passes for none.
@@ -50,11 +51,15 @@ def _ability(key: str, label: str, meaning: str) -> Measure:
     return Measure(key, label, "share", "ability", meaning, tolerance=0.02, informative=0.05)
 
 
+def _quality(key: str, label: str, role: str, meaning: str) -> Measure:
+    return Measure(key, label, "decibels", role, meaning, tolerance=0.3, informative=0.5)
+
+
 def _cost(key: str, label: str, kind: str, meaning: str) -> Measure:
     return Measure(f"cost.{key}", label, kind, "cost", meaning)
 
 
-def _part(part: str) -> tuple[Measure, Measure]:
+def _part(part: str) -> tuple[Measure, Measure, Measure]:
     label, what = PARTS[part]
     accuracy = (
         f"How often the model still gives the recorded answer on {what}. It should come to the retrained "
@@ -64,9 +69,14 @@ def _part(part: str) -> tuple[Measure, Measure]:
         f"How surprised the model is by {what}: near 0 when it knows them by heart, larger when it does not. "
         "The finest sign of memory in the table."
     )
+    quality = (
+        f"How well the model brings back {what}: peak signal-to-noise ratio of what it paints. It should come to the "
+        "retrained model's value, not to nothing: a model paints images quite well that it never saw."
+    )
     return (
         Measure(f"forget.{part}.accuracy", f"{label}: accuracy", "share", "memory", accuracy, 0.03, 0.05),
-        Measure(f"forget.{part}.loss", f"{label}: log-loss", "loss", "memory", loss, 0.03, 0.05),
+        Measure(f"forget.{part}.loss", f"{label}: loss", "loss", "memory", loss, 0.03, 0.05),
+        _quality(f"forget.{part}.psnr", f"{label}: PSNR", "memory", quality),
     )
 
 
@@ -82,6 +92,37 @@ MEASURES: tuple[Measure, ...] = (
         "Retain accuracy",
         "How often the model is right on the training data of everybody who stays.",
     ),
+    _quality(
+        "test_psnr",
+        "Test PSNR",
+        "ability",
+        "How well the model completes images that nobody trained on: peak signal-to-noise ratio of what it paints, in "
+        "decibels; 3 more are half the squared error. It should not fall below the retrained model's.",
+    ),
+    _quality(
+        "retain_psnr",
+        "Retain PSNR",
+        "ability",
+        "How well the model completes the training images of everybody who stays, in decibels.",
+    ),
+    Measure(
+        "images.retain_ssim",
+        "Retain similarity",
+        "score",
+        "ability",
+        "How alike the completed training images of everybody who stays are to the true ones (SSIM): 1 is the same.",
+        0.02,
+        0.05,
+    ),
+    Measure(
+        "images.unseen_ssim",
+        "Test similarity",
+        "score",
+        "ability",
+        "The same for images that nobody trained on.",
+        0.02,
+        0.05,
+    ),
     Measure(
         "forgotten_classes_accuracy",
         "Classes concerned",
@@ -93,12 +134,53 @@ MEASURES: tuple[Measure, ...] = (
     ),
     *(measure for part in PARTS for measure in _part(part)),
     Measure(
+        "images.forget_ssim",
+        "Forget set: similarity",
+        "score",
+        "memory",
+        "How alike the completed images of the forget set are to the true ones (SSIM). It should come to the retrained "
+        "model's value.",
+        0.02,
+        0.05,
+    ),
+    Measure(
+        "images.out_of_distribution",
+        "Out of distribution",
+        "share",
+        "memory",
+        "For how much of the forget set the model's answer is farther from the original's than that model is usually "
+        "wrong. A retrained model has a share of its own, and that is the value to come to.",
+        0.05,
+        0.1,
+    ),
+    Measure(
+        "images.attack",
+        "Attack by error",
+        "score",
+        "memory",
+        "An attacker guesses from how well an image is completed whether it is from the forgotten data or new: 0.5 is "
+        "guessing blindly; what counts is the retrained model's value.",
+        0.03,
+        0.04,
+    ),
+    Measure(
+        "images.proxy_distance",
+        "Proxy distance",
+        "loss",
+        "ability",
+        "How far completed images are from true ones in the eyes of a small classifier of the same data: a proxy for "
+        "FID, to be compared within this table only.",
+        0.05,
+        0.1,
+    ),
+    Measure(
         "backdoor_success",
         "Back-door success",
         "share",
         "memory",
         "A secret trigger (a small square) was planted in the data to be forgotten. This is how often the "
-        "trigger still fools the model. When the data is forgotten, the trigger stops working.",
+        "trigger still fools the model, or makes it paint the pattern that was taught with it. When the data is "
+        "forgotten, the trigger stops working.",
         0.03,
         0.1,
     ),
@@ -184,7 +266,7 @@ def present(models: Iterable[Model], role: str | None = None) -> list[Measure]:
     def known(key: str) -> bool:
         return any(value(entry, key) is not None for entry in entries)
 
-    in_parts = any(known(f"forget.{part}.{what}") for part in PARTS if part != "all" for what in ("accuracy", "loss"))
+    in_parts = any(known(f"forget.{part}.{what}") for part in PARTS if part != "all" for what in KNOWN_OF_PARTS)
     return [
         measure
         for measure in MEASURES
@@ -204,6 +286,8 @@ def shown(number: float | None, kind: str) -> str:
         return shown_bytes(number)
     if kind == "operations":
         return shown_operations(number)
+    if kind == "decibels":
+        return f"{number:.2f} dB"
     if kind == "seconds":
         return f"{number:.1f} s" if number < 100 else f"{number / 60:.1f} min"
     if kind == "count":

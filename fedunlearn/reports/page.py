@@ -34,12 +34,18 @@ _BADGES = {
 }
 
 
-def page(document: Document, pictures: Sequence[Picture], trail: AuditTrail | None = None) -> str:
+def page(
+    document: Document,
+    pictures: Sequence[Picture],
+    trail: AuditTrail | None = None,
+    images: Sequence[Picture] = (),
+) -> str:
     """The whole page as HTML; nothing in it is fetched from anywhere.
 
     Args:
         trail: audits and certificates of the run. An audit of the compared model outranks the comparison: its verdict
             is the answer, and the comparison's reading follows as one of the parts.
+        images: pictures of clients' own images; they follow the numbers.
     """
     said = answer(document)
     models = models_of(document)
@@ -62,6 +68,7 @@ def page(document: Document, pictures: Sequence[Picture], trail: AuditTrail | No
         *(() if decided else audited),
         *(_figure(picture) for picture in pictures[:1]),
         _section("All numbers", _NUMBERS_NOTE + model_table(models)) if models else "",
+        *(_figure(picture) for picture in images),
         *(_figure(picture, cost_table(models) if picture.name == "cost" else "") for picture in pictures[1:]),
         *(
             _section(

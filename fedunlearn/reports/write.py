@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedunlearn.errors import DataError
@@ -14,7 +15,9 @@ from fedunlearn.reports.plots import Picture, draw, draw_verdict
 from fedunlearn.reports.table import csv_text, markdown
 
 
-def write_report(document: Document, folder: Path | str, trail: AuditTrail | None = None) -> tuple[Path, ...]:
+def write_report(
+    document: Document, folder: Path | str, trail: AuditTrail | None = None, images: Sequence[Picture] = ()
+) -> tuple[Path, ...]:
     """Write the report of a comparison and return the files, the HTML page first.
 
     `report.html` needs no other file and no network; `comparison.json`, `.csv` and `.md` hold the same
@@ -25,6 +28,7 @@ def write_report(document: Document, folder: Path | str, trail: AuditTrail | Non
         document: the dict of `compare --json`; values and models that are missing are left out.
         trail: audits and certificates of the run; with an audit of the compared request the page begins with its
             verdict. None: there are none.
+        images: further pictures for the page, of clients' own images; they are written into no other file.
 
     Raises:
         RunFolderError: a file cannot be written.
@@ -37,7 +41,7 @@ def write_report(document: Document, folder: Path | str, trail: AuditTrail | Non
     strips = None if audit is None else _strips(audit)
     pictures = [*([] if strips is None else [strips]), *draw(document)]
     files = {
-        folder / "report.html": page(document, pictures, trail).encode(),
+        folder / "report.html": page(document, pictures, trail, images).encode(),
         folder / "comparison.json": json_bytes(document),
         folder / "comparison.csv": csv_text(document).encode(),
         folder / "comparison.md": markdown(document).encode(),

@@ -6,7 +6,8 @@ class; those who stay would notice it on their unseen samples, and are asked bef
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 from flwr.serverapp import Grid
 
@@ -41,6 +42,9 @@ def check_acceptable(
     has not learned enough (LEARNED) is not held to the bound. Only when
     a class fell beyond the setting `class_harm` is it asked how much of it was forgotten. Retraining is what all
     others are measured against and takes nothing from a target: it is not asked.
+
+    Where nothing is answered right or wrong, their loss is compared: of what the model before has learned, the loss of
+    a fresh model less its own, no more than the share `class_harm` may be lost.
     """
     limit = session.settings.class_harm
     if limit >= 1 or getattr(methods.get(branch.settings["method"]), "trains_in_full", False):
@@ -49,7 +53,12 @@ def check_acceptable(
     examiner = Examiner(session, grid, roster, base)
     before = examiner.on_unseen(base, job)
     after = examiner.on_unseen(session.models.load(branch.head), job, mask_of(session, branch))
-    if before is None or after is None or before.accuracy is None or before.accuracy < LEARNED:
+    if before is None or after is None:
+        return
+    if before.accuracy is None:
+        _check_loss(session, examiner, job, branch, before.loss, after.loss)
+        return
+    if before.accuracy < LEARNED:
         return
     forgotten = classes_of(rows) or ()
     found = harmful_classes(before.by_class, after.by_class, after.per_class_count, forgotten, limit)
@@ -59,16 +68,35 @@ def check_acceptable(
     if not found:
         return
     names = session.dataset.classes
-    why = _sentence(found, names)
-    detail = {
-        "branch": branch.name,
-        "model": branch.head,
-        "why": why,
-        "classes": {
-            names[one.label]: {"before": one.before, "after": one.after, "allowed": one.allowed, "samples": one.samples}
-            for one in found
-        },
+    classes = {
+        names[one.label]: {"before": one.before, "after": one.after, "allowed": one.allowed, "samples": one.samples}
+        for one in found
     }
+    _refuse(session, job, branch, _sentence(found, names), {"classes": classes})
+
+
+def _check_loss(
+    session: Session, examiner: Examiner, job: Job, branch: BranchRow, before: float | None, after: float | None
+) -> None:
+    """Refuse a model that has lost more of what was learned than it may; losses that were withheld refuse nothing."""
+    untrained = examiner.on_unseen(session.fresh(session.settings.seed), job)
+    if before is None or after is None or untrained is None or untrained.loss is None or untrained.loss <= before:
+        return
+    lost = (after - before) / (untrained.loss - before)
+    if lost <= session.settings.class_harm:
+        return
+    why = (
+        f"the unlearned model is not accepted, because its loss on the other clients' unseen samples rose from "
+        f"{before:.3g} to {after:.3g}, which is {lost:.0%} of what the model before had learned (at most "
+        f"{session.settings.class_harm:.0%}); the model before is served on and the forgotten samples stay out: try "
+        "another method, or retrain."
+    )
+    _refuse(session, job, branch, why, {"loss": {"before": before, "after": after, "untrained": untrained.loss}})
+
+
+def _refuse(session: Session, job: Job, branch: BranchRow, why: str, found: Mapping[str, Any]) -> NoReturn:
+    """Write the event, once, and raise HarmfulModel."""
+    detail = {"branch": branch.name, "model": branch.head, "why": why, **found}
     # A request that failed is tried again with every round of training.
     if detail not in [dict(event.detail) for event in session.ledger.events(REFUSED)]:
         session.ledger.append_event(REFUSED, detail, "+".join(job.requests))

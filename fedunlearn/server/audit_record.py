@@ -98,10 +98,17 @@ def _record(session: Session, case: Case, document: Mapping[str, Any], name: str
             session.ledger.move_head(MAIN, restored["to"], RESTORED, {"request": case.requests, "why": restored["why"]})
 
 
-def accumulated(session: Session, case: Case, of: Callable[[str], Figures], band: Sequence[str]) -> dict[str, Any]:
-    """Test accuracy before the first of all requests, now, and of the band: what forgetting has cost so far."""
+def accumulated(
+    session: Session, case: Case, of: Callable[[str], Figures], band: Sequence[str]
+) -> dict[str, Any] | None:
+    """Test accuracy before the first of all requests, now, and of the band: what forgetting has cost so far.
+
+    None where the task answers with no classes.
+    """
     # What was erased can be measured no more: counted from the first request whose models are still there.
     first = next((one for one in served_before(session, case) if session.models.has(one.original)), case)
+    if "test_accuracy" not in of(case.branch.head):
+        return None
     before, now = (of(digest)["test_accuracy"].value for digest in (first.original, case.branch.head))
     retrained = [of(digest)["test_accuracy"].value for digest in band]
     mean = sum(retrained) / len(retrained) if retrained else None

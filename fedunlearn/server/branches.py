@@ -169,7 +169,12 @@ def with_supplies(state: State, session: Session, job: Job) -> State:
 def supplies_of(session: Session, job: Job) -> Supplies:
     """What the run has of that which methods need to serve the job."""
     history = history_of(session, job, original_rounds(session, job))
-    return Supplies(history, session.server_data is not None, session.settings.prepared_methods)
+    return Supplies(history, session.server_data is not None, session.settings.prepared_methods, session.task)
+
+
+def settings_of(branch: BranchRow) -> UnlearnSettings:
+    """How a branch was served, out of its row."""
+    return UnlearnSettings(**{name: branch.settings[name] for name in UnlearnSettings.model_fields})
 
 
 def _head(session: Session, name: str) -> str:

@@ -23,23 +23,28 @@ from fedunlearn.server.branches import (
     job_for,
     original_rounds,
     run_branch,
+    settings_of,
 )
 from fedunlearn.server.cost import cost_of
 from fedunlearn.server.examiner import PARTS, Examiner
 from fedunlearn.server.heads import share_head
 from fedunlearn.server.history import history_of
+from fedunlearn.server.image_figures import image_figures
 from fedunlearn.server.ledger_tables import BranchRow, PhaseRow, RequestRow, RoundRow
 from fedunlearn.server.life_cycle import gather
 from fedunlearn.server.lineage import lineage
 from fedunlearn.server.model_store import ModelStore
 from fedunlearn.server.session import Session
+from fedunlearn.server.showing import have_pictures_made
 from fedunlearn.strategies import methods
-from fedunlearn.strategies.method import ModelState
+from fedunlearn.strategies.method import ModelState, remarks
 from fedunlearn.strategies.roster import call_roll
 from fedunlearn.strategies.serving import Job
 
 RESURFACING = ("backdoor_success", "canary_exposure", "forgotten_classes_accuracy", "membership_auc")
 """Figures beside those of the forget set that may come back in further rounds."""
+SHOWN = ("original", "unlearned", "retrained")
+"""Models whose outputs are rendered side by side, where the task answers with images."""
 TAKEN = 0.8
 """Back-door success or canary exposure of the original below this makes an experiment void."""
 
@@ -77,10 +82,16 @@ def compare(
         "retrained-same-budget": UnlearnSettings(method="retrain", **budget),
     }
     rounds = original_rounds(session, job)
-    full = UnlearnSettings(method="retrain", rounds=rounds, local_epochs=settings.local_epochs)
-    known = ledger.branch(BranchPlan("retrained", full).name(job, base_digest(session, job)))
-    if retrain or (known is not None and known.state == "done"):
-        plans = {"retrained": full, **plans}
+    if rounds:
+        full = UnlearnSettings(method="retrain", rounds=rounds, local_epochs=settings.local_epochs)
+        known = ledger.branch(BranchPlan("retrained", full).name(job, base_digest(session, job)))
+        if retrain or (known is not None and known.state == "done"):
+            plans = {"retrained": full, **plans}
+    elif retrain:
+        raise RequestError(
+            "the original model was not trained here, so that there is no training to repeat; compare without "
+            "retraining (--no-retrain)."
+        )
     plans |= dict(controls or {})
     branches = {"unlearned": unlearned}
     for kind, plan in plans.items():
@@ -102,6 +113,9 @@ def compare(
         history = kept_for(session, job, branch)
         cost = price.of_rows(ledger.rounds(branch.name), ledger.phases(branch.name), history)
         models[kind] = {"digest": branch.head, **examiner.in_full(model, measured, classes), "cost": cost}
+    states = {kind: session.models.load(entry["digest"]) for kind, entry in models.items()}
+    for kind, figures in image_figures(grid, session, roster, measured, states, base).items():
+        models[kind]["images"] = figures
     document = {
         "models": models,
         "rounds": {"original": _curve(session, MAIN, up_to=models["original"]["cost"]["rounds"])}
@@ -111,6 +125,8 @@ def compare(
         "method": _method(session, unlearned, models["unlearned"]["cost"]["attribution_seconds"]),
         "peak_memory_bytes": peak_memory_bytes(),
     }
+    shown = {one: session.models.load(models[one]["digest"]) for one in SHOWN if one in models}
+    have_pictures_made(grid, session, roster, job, shown, base)
     if rounds_after:
         after = _continued(grid, session, job, measured, branches, rounds_after, classes)
         document["after"] = {
@@ -308,6 +324,7 @@ def _method(session: Session, branch: BranchRow, attribution_seconds: float) -> 
         "ratio": None if mask is None else mask.ratio(layout),
         "selected": selected,
         "attribution_seconds": attribution_seconds,
+        "remarks": list(remarks(methods.get(branch.settings["method"]), settings_of(branch))),
     }
 
 

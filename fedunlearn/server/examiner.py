@@ -10,19 +10,20 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from fedunlearn.audit import accuracy, backdoor
-from fedunlearn.audit.examination import Group, read
+from fedunlearn.audit import accuracy, backdoor, error
+from fedunlearn.audit.examination import Group, read, tally
 from fedunlearn.audit.loss_histogram import histogram_by_class
 from fedunlearn.audit.membership import auc, match_classes
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import digest_state, pack
-from fedunlearn.data.dataset import Samples
 from fedunlearn.server.session import Session
 from fedunlearn.strategies.content import ARRAYS, BASE, CONFIG, MASK, array_record, state_record
 from fedunlearn.strategies.exchange import Outcome, exchange
 from fedunlearn.strategies.method import ModelState
 from fedunlearn.strategies.roster import Roster
 from fedunlearn.strategies.serving import Job
+from fedunlearn.tasks import outputs
+from fedunlearn.tasks.base import ImageToImageTask
 from fedunlearn.tasks.training import evaluate
 
 AUDIT = "evaluate.audit"
@@ -50,33 +51,33 @@ class Examiner:
     def _base_record(self) -> ArrayRecord:
         return state_record(self.base)
 
-    @cached_property
-    def _triggered(self) -> Samples | None:
-        trigger = self.session.backdoor
-        if trigger is None:
-            return None
-        test = self.session.dataset.test
-        return Samples(trigger.stamp(test.inputs), test.labels)
-
     def on_test(self, model: ModelState) -> dict[str, Any]:
-        """Accuracy on the central test set, class by class, and the back-door's success."""
+        """Loss on the central test set, accuracy (class by class) where there is one, and the back-door's success."""
         return self._on_test(model)[0]
 
-    def _on_test(self, model: ModelState) -> tuple[dict[str, Any], Tensor]:
-        """The figures of `on_test`, and the loss of each test sample."""
+    def _on_test(self, model: ModelState, with_errors: bool = False) -> tuple[dict[str, Any], Tensor]:
+        """The figures of `on_test`, and the loss of each test sample.
+
+        Args:
+            with_errors: also how far completed images are from the true ones.
+        """
         session = self.session
+        labels, classes = session.dataset.test.labels, session.dataset.classes
         session.blank.load_state_dict(model)
         test = evaluate(session.task, session.blank, session.dataset.test)
-        labels, classes = session.dataset.test.labels, session.dataset.classes
-        right = accuracy.combine(accuracy.count(test.predictions, labels, len(classes)))
-        success = None
-        if self._triggered is not None and session.backdoor is not None:
-            fooled = evaluate(session.task, session.blank, self._triggered).predictions
-            success = backdoor.combine(backdoor.count(fooled, labels, session.backdoor.target))
-        figures = {
+        right = accuracy.combine(tally(test, labels, len(classes)))
+        success, apart = None, None
+        if session.triggered is not None and session.backdoor is not None:
+            worked = backdoor.success(session.task, session.blank, session.triggered, session.backdoor.target)
+            success = backdoor.combine(worked)
+        if with_errors and isinstance(session.task, ImageToImageTask):
+            apart = error.count(outputs.errors(session.task, session.blank, session.dataset.test), minimum=1)
+        figures: dict[str, Any] = {
             "test_accuracy": right.overall,
             "test_accuracy_by_class": dict(zip(classes, right.by_class, strict=True)),
             "test_loss": float(test.losses.mean()),
+            "test_error": None if apart is None else apart["sum"] / apart["samples"],
+            "test_psnr": None if apart is None else error.peak_signal_to_noise(apart["squares"] / apart["samples"]),
             "backdoor_success": success,
         }
         return figures, test.losses
@@ -108,16 +109,19 @@ class Examiner:
             classes: the forgotten classes, for requests that name some.
         """
         clients = sorted({*self.roster.retaining(), *(t for t in job.targets if t in self.roster.members)})
-        outcome = self._ask(clients, model, job, mask, retained=True)
+        outcome = self._ask(clients, model, job, mask, retained=True, errors=True)
         groups = {part: _group(outcome, f"forget.{part}") for part in PARTS}
         retained = _group(outcome, "retain")
         everything, canaries = groups["all"], groups["canaries"]
-        figures, test_losses = self._on_test(model)
+        figures, test_losses = self._on_test(model, with_errors=True)
         by_class = list(figures["test_accuracy_by_class"].values())
         forgotten = [by_class[index] for index in classes or () if by_class[index] is not None]
         return {
             **figures,
             "retain_accuracy": None if retained is None else retained.accuracy,
+            "retain_loss": None if retained is None else retained.loss,
+            "retain_error": None if retained is None else retained.error,
+            "retain_psnr": None if retained is None else retained.psnr,
             "forget": {part: None if group is None else group.summary() for part, group in groups.items()},
             "forgotten_classes_accuracy": sum(forgotten) / len(forgotten) if forgotten else None,
             "canary_exposure": None if canaries is None else canaries.exposure,
@@ -163,11 +167,12 @@ class Examiner:
         retained: bool,
         whole: bool = False,
         held_out: bool = False,
+        errors: bool = False,
     ) -> Outcome:
         base, digest = self._base_record, self._base_digest
         if whole:
             base, digest = state_record(model), digest_state(model)
-        asked = {"retained": retained, "held-out": held_out}
+        asked = {"retained": retained, "held-out": held_out, "errors": errors}
         config = ConfigRecord({"base": digest, "requests": list(job.requests), **asked})
         content = RecordDict({CONFIG: config})
         if whole:

@@ -13,6 +13,7 @@ from fedunlearn.audit.measured import Measured
 from fedunlearn.audit.primary import (
     CANARIES,
     CANARY_EXPOSURE,
+    TEST_ACCURACY,
     TRIGGERED,
     UNTRIGGERED,
     PrimaryMetric,
@@ -122,7 +123,8 @@ def judge_case(
     original, judged = of(case.original), of(unlearned)
     retrained = [of(digest) for digest in band]
     measured, left_out = [], {}
-    for metric in primary_metrics(case.job.scopes, planted_parts(original)):
+    # A model that answers with classes has an accuracy on the test set, whatever else was withheld.
+    for metric in primary_metrics(case.job.scopes, planted_parts(original), TEST_ACCURACY.name in original):
         found = measured_of(metric, original, judged, retrained)
         if found is None:
             left_out[metric.name] = "withheld or not measured: too few samples, or no target client was there."
@@ -141,7 +143,11 @@ def judge_case(
 
 def planted_parts(original: Figures) -> set[str]:
     """Which parts of a planted forget set the targets report."""
-    return {PARTS[part] for part, name in PART_NAMES.items() if part in PARTS and f"{name}_accuracy" in original}
+    return {
+        PARTS[part]
+        for part, name in PART_NAMES.items()
+        if part in PARTS and {f"{name}_accuracy", f"{name}_loss"} & original.keys()
+    }
 
 
 def measured_of(

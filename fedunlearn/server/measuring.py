@@ -14,7 +14,6 @@ from fedunlearn.audit.metric import Finding, Gathered, Metric, Role, Value, metr
 from fedunlearn.audit.places import to_text
 from fedunlearn.audit.subject import Evaluations, Subject, no_samples
 from fedunlearn.channels.packing import digest_state
-from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import ClientError, SettingsError
 from fedunlearn.server.audited import Audited, Pool
 from fedunlearn.server.extra_round import updates_around
@@ -95,7 +94,11 @@ def measure_each(
         values[label] = {}
         subject = _server_subject(session, one, evaluations)
         for metric in asked:
-            why = metric.lacking(one.given) or _unanswered(metric, found[label], job, roster, outcomes)
+            why = (
+                metric.unsuited(session.task)
+                or metric.lacking(one.given)
+                or _unanswered(metric, found[label], job, roster, outcomes)
+            )
             if why is not None:
                 values[label] |= dict.fromkeys(metric.values, Value.refusal(why))
                 continue
@@ -165,7 +168,7 @@ def _ask_group(
     clients: set[int],
     roles: set[str],
 ) -> Outcome | None:
-    wanted = [metric for metric in asked if metric.roles & roles]
+    wanted = [metric for metric in asked if metric.roles & roles and metric.unsuited(session.task) is None]
     if not clients or not wanted:
         return None
     needs = {kind for metric in wanted for kind in metric.needs}
@@ -241,7 +244,7 @@ def _server_subject(session: Session, one: Audited, evaluations: Evaluations) ->
         retrained=one.retrained,
         updates=tuple(one.updates or ()),
         shadows=tuple(one.shadows),
-        triggered=None if trigger is None else Samples(trigger.stamp(test.inputs), test.labels),
+        triggered=session.triggered,
         trigger_target=None if trigger is None else trigger.target,
         evaluations=evaluations,
     )

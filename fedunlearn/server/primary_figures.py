@@ -11,7 +11,6 @@ from fedunlearn.audit import backdoor
 from fedunlearn.audit.class_direction import FEWEST, class_direction
 from fedunlearn.audit.examination import Group
 from fedunlearn.audit.probe import features
-from fedunlearn.data.dataset import Samples
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.session import Session
 from fedunlearn.strategies.method import ModelState
@@ -64,21 +63,26 @@ def _on_test(session: Session, model: ModelState, forgotten: tuple[int, ...]) ->
     session.blank.load_state_dict(model)
     test = session.dataset.test
     answers = evaluate(session.task, session.blank, test)
-    right = answers.predictions == test.labels
-    found = {"test_accuracy": _rate(right)}
-    trigger = session.backdoor
-    if trigger is not None:
-        fooled = evaluate(session.task, session.blank, Samples(trigger.stamp(test.inputs), test.labels)).predictions
-        counts = backdoor.count(fooled, test.labels, trigger.target)
-        found["backdoor_success"] = Figure(counts["hits"] / counts["shown"], counts["shown"])
+    found = {"test_loss": _mean(answers.losses)}
+    if session.triggered is not None and session.backdoor is not None:
+        worked = backdoor.success(session.task, session.blank, session.triggered, session.backdoor.target)
+        found["backdoor_success"] = Figure(worked["hits"] / worked["shown"], worked["shown"])
     own = torch.isin(test.labels, torch.tensor(forgotten, dtype=torch.int64))
-    if forgotten and bool(own.any()):
+    named, others_too = bool(own.any()), bool(own.any()) and not bool(own.all())
+    if named:
+        found["forgotten_classes_loss"] = _mean(answers.losses[own])
+    if others_too:
+        found["kept_classes_loss"] = _mean(answers.losses[~own])
+    if answers.scores is None:
+        return found
+    right = answers.predictions == test.labels
+    found["test_accuracy"] = _rate(right)
+    if named:
         found["forgotten_classes_accuracy"] = _rate(right[own])
-        found["forgotten_classes_loss"] = Figure(float(answers.losses[own].double().mean()))
-        if not bool(own.all()):
-            found["kept_classes_accuracy"] = _rate(right[~own])
-            found["class_detection"] = _detection(answers.logits, own, forgotten)
-            found |= _direction(session, forgotten)
+    if others_too:
+        found["kept_classes_accuracy"] = _rate(right[~own])
+        found["class_detection"] = _detection(answers.scores, own, forgotten)
+        found |= _direction(session, forgotten)
     return found
 
 
@@ -100,6 +104,10 @@ def _direction(session: Session, forgotten: tuple[int, ...]) -> dict[str, Figure
     inputs = features(session.task, session.blank, layer, test.inputs)
     value = class_direction(inputs, test.labels, there) if there else None
     return {} if value is None else {"class_direction": Figure(value)}
+
+
+def _mean(losses: torch.Tensor) -> Figure:
+    return Figure(float(losses.double().mean()))
 
 
 def _rate(right: torch.Tensor) -> Figure:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 
+from fedunlearn.channels.adapters import AdapterPlan, Adapters
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import digest_state
+from fedunlearn.progress import in_words
 from fedunlearn.server.ledger_tables import PhaseRow, RoundRow
 from fedunlearn.server.session import Session
 from fedunlearn.strategies.exchange import Outcome
 from fedunlearn.strategies.method import State
 from fedunlearn.strategies.serving import PhaseReport
 
-_MASK, _ARRAY = "mask/", "array/"
+_MASK, _ARRAY, _ADAPTER, _PLAN = "mask/", "array/", "adapter/", "adapter-plan"
 
 
 class LedgerRecorder:
@@ -65,7 +66,7 @@ class LedgerRecorder:
                         "phase": report.number,
                         "passes": passes(outcome),
                         **processed(outcome),
-                        **open_gates(outcome),
+                        **told(outcome),
                     },
                     seconds=outcome.seconds,
                     extras=extras,
@@ -88,6 +89,7 @@ class LedgerRecorder:
                         "client_seconds": seconds,
                         "passes": passes(outcome),
                         **processed(outcome),
+                        **told(outcome),
                         "dropped": outcome.dropped,
                     },
                     bytes=weight,
@@ -98,7 +100,7 @@ class LedgerRecorder:
             )
         for client, sentence in outcome.dropped:
             ledger.append_event("client-dropped", {"branch": self._branch, "client": client, "why": sentence})
-        self._session.tell(_words(self._branch), report.number + 1, self._total, _detail(report.metrics))
+        self._session.tell(_words(self._branch), report.number + 1, self._total, in_words(report.metrics))
 
 
 def mask_digest(mask: ChannelMask | None) -> str | None:
@@ -121,10 +123,22 @@ def processed(outcome: Outcome) -> dict[str, dict[str, float]]:
     return {"processed": samples}
 
 
-def open_gates(outcome: Outcome) -> dict[str, dict[str, float]]:
-    """Under "gate_open", the share of batches that each target found below tau; nothing where nobody says."""
-    shares = {str(a.client): float(a.metrics["gate-open"]) for a in outcome.answers if "gate-open" in a.metrics}  # type: ignore[arg-type]
-    return {"gate_open": shares} if shares else {}
+TOLD = ("gate-open", "batches", "displaced", "displacement", "sigma")
+"""What a method's own step tells of itself, beside what every training tells."""
+
+
+def told(outcome: Outcome) -> dict[str, dict[str, float]]:
+    """What participants told of their own step: name, with underscores -> client -> number; nothing where nobody did.
+
+    "gate_open": share of batches that a target found below tau. "batches": steps. "displaced": share of the forget
+    set's answers that are out of distribution, "displacement": their mean; "sigma": of the noise on an upload.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for answer in outcome.answers:
+        for name in TOLD:
+            if name in answer.metrics:
+                found.setdefault(name.replace("-", "_"), {})[str(answer.client)] = float(answer.metrics[name])  # type: ignore[arg-type]
+    return found
 
 
 def _by_client(outcome: Outcome) -> dict[str, Mapping[str, int]]:
@@ -138,15 +152,13 @@ def _words(branch: str) -> str:
     return f"{first}{f' and {len(more)} more' if more else ''}: {rest.partition('/')[0]}"
 
 
-def _detail(metrics: Mapping[str, Any]) -> str:
-    accuracy = metrics.get("test_accuracy")
-    return "" if accuracy is None else f"test accuracy {accuracy:.3f}"
-
-
 def _save_extras(state: State, session: Session) -> str | None:
     extras = {f"{_ARRAY}{name}": torch.from_numpy(np.array(array)) for name, array in state.arrays.items()}
     if state.mask is not None:
         extras |= {f"{_MASK}{layer}": channels for layer, channels in state.mask.selected.items()}
+    if state.adapters is not None:
+        extras |= {f"{_ADAPTER}{name}": factor for name, factor in state.adapters.factors.items()}
+        extras[_PLAN] = torch.tensor(list(state.adapters.plan.to_text().encode()), dtype=torch.uint8)
     return session.models.save(extras) if extras else None
 
 
@@ -156,4 +168,8 @@ def _with_extras(state: State, digest: str | None, session: Session) -> State:
     extras = session.models.load(digest)
     selected = {n.removeprefix(_MASK): t for n, t in extras.items() if n.startswith(_MASK)}
     arrays = {n.removeprefix(_ARRAY): t.numpy() for n, t in extras.items() if n.startswith(_ARRAY)}
-    return replace(state, mask=ChannelMask(selected) if selected else None, arrays=arrays)
+    adapters = None
+    if _PLAN in extras:
+        factors = {n.removeprefix(_ADAPTER): t for n, t in extras.items() if n.startswith(_ADAPTER)}
+        adapters = Adapters(AdapterPlan.of_text(bytes(extras[_PLAN].tolist()).decode()), factors)
+    return replace(state, mask=ChannelMask(selected) if selected else None, arrays=arrays, adapters=adapters)

@@ -10,9 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from fedunlearn.channels.layout import channel_layout
 from fedunlearn.config import FederationSettings
-from fedunlearn.data.dataset import Dataset
+from fedunlearn.data.dataset import Dataset, Samples
 from fedunlearn.data.planting import Backdoor
 from fedunlearn.data.server_share import server_inputs
 from fedunlearn.progress import Progress
@@ -25,6 +24,7 @@ from fedunlearn.strategies.method import ModelState
 from fedunlearn.strategies.unlearning import Architecture
 from fedunlearn.tasks import get_task
 from fedunlearn.tasks.base import Task
+from fedunlearn.tasks.layout import layout_of
 from fedunlearn.tasks.training import TrainingSettings
 
 OnProgress = Callable[[Progress], None] | None
@@ -81,7 +81,7 @@ class Session:
     @cached_property
     def architecture(self) -> Architecture:
         """The model's channels, and fresh weights for a seed."""
-        layout = channel_layout(self.blank, self.task.inputs(self.dataset.test.inputs[:2]))
+        layout = layout_of(self.task, self.blank, self.dataset)
         return Architecture(layout, self.fresh, self._network)
 
     @cached_property
@@ -89,12 +89,22 @@ class Session:
         """The trigger that a client was given, if any."""
         return Backdoor.parse(self.settings.backdoor) if self.settings.backdoor else None
 
+    @cached_property
+    def triggered(self) -> Samples | None:
+        """The test set with the trigger in it and its true labels, if a client was given a back-door."""
+        test = self.dataset.test
+        return None if self.backdoor is None else Samples(self.backdoor.stamp(test.inputs), test.labels)
+
     @property
     def training(self) -> TrainingSettings:
         """The clients' local recipe."""
         return TrainingSettings.of(self.settings)
 
     def fresh(self, seed: int) -> ModelState:
+        """What training starts from: the model that the settings name, or else a newly initialised one."""
+        return self.fresh_weights(seed) if self.settings.init is None else self.models.load(self.settings.init)
+
+    def fresh_weights(self, seed: int) -> ModelState:
         """The state of a newly initialised model."""
         return dict(self.task.build(self.settings.network, seed, self.dataset).state_dict())
 

@@ -3,8 +3,11 @@
 from fedunlearn.strategies import (
     centralised,
     controls,
+    decouple_retain,
     federated,
     fine_tuning,
+    gs_lora,
+    image_to_image,
     nabla_tau,
     retraining,
     selective_channels,
@@ -15,8 +18,11 @@ from fedunlearn.strategies.method import methods
 __all__ = [
     "centralised",
     "controls",
+    "decouple_retain",
     "federated",
     "fine_tuning",
+    "gs_lora",
+    "image_to_image",
     "methods",
     "nabla_tau",
     "retraining",

@@ -113,6 +113,7 @@ for _control in (
         "Control: silences one output unit (option unit), and forgets nothing else.",
         _zero,
         frozenset({"unit"}),
+        needs=frozenset({"class-scores"}),
     ),
 ):
     methods.register(_control.name, _control)

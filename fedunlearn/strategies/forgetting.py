@@ -17,6 +17,7 @@ from fedunlearn.data.dataset import Samples
 from fedunlearn.strategies.aggregation import average
 from fedunlearn.strategies.method import Down, Phase, Reply, State, Work
 from fedunlearn.strategies.recovery import local_recipe
+from fedunlearn.tasks.base import loss_of_guessing, with_classes
 from fedunlearn.tasks.training import evaluate, train_locally
 
 FEWEST = 8
@@ -71,7 +72,7 @@ def goals(losses: Tensor, labels: Tensor, unseen: Tensor, unseen_labels: Tensor)
 
 def ascend(work: Work) -> Reply:
     """Raise the loss of the forget set to that of guessing (log K), and no further."""
-    bound = math.log(work.classes)
+    bound = loss_of_guessing(work.task, work.classes)
     labels = work.forget.labels
 
     def below_bound(model: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor:
@@ -88,7 +89,9 @@ def relabel(work: Work) -> Reply:
     wanted = masked.softmax(dim=1)
 
     def divergence(model: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor:
-        return functional.cross_entropy(work.task.predict(model, inputs), wanted[positions], reduction="none")
+        return functional.cross_entropy(
+            with_classes(work.task).predict(model, inputs), wanted[positions], reduction="none"
+        )
 
     return _train(work, divergence)
 

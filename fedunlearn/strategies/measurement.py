@@ -5,6 +5,9 @@ from __future__ import annotations
 MEASURE = "evaluate.measure"
 """The message's type."""
 
+PICTURES = "evaluate.pictures"
+"""The type of the message that has a client render pictures for itself."""
+
 MEASURED = "/"
 """Joins place number, metric, role and name of a finding."""
 

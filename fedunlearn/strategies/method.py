@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fedunlearn.announcement import Scope
+from fedunlearn.channels.adapters import AdapterPlan, Adapters
 from fedunlearn.channels.layout import Layout
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion, pack, unpack
@@ -28,10 +29,20 @@ Role = Literal["target", "remaining"]
 Audience = Literal["target", "remaining", "all"]
 ModelState = dict[str, torch.Tensor]
 
-Need = Literal["target", "stored-updates", "individual-updates", "server-data", "prepared-clients"]
+Need = Literal[
+    "target",
+    "stored-updates",
+    "individual-updates",
+    "server-data",
+    "prepared-clients",
+    "class-scores",
+    "other-goals",
+    "encoder",
+]
 """What a method cannot do without: a target that answers; what each client sent in the rounds of training; the replies
 of single clients, not only their sum (so not under secure aggregation); unlabelled samples at the server; what clients
-prepared in their own folders while the federation trained."""
+prepared in their own folders while the federation trained; a task that answers with scores of classes; one whose
+model can be trained towards other images, or has an encoder (`fedunlearn.tasks.encoding`)."""
 
 EVERY_SCOPE: frozenset[Scope] = frozenset({"client", "classes", "samples", "class-everywhere"})
 
@@ -58,6 +69,8 @@ class State:
         network: a model state -> a network with these weights, a new one each time; None: not known.
         prepared_for: methods for which clients prepared something while the federation trained.
         initial: the model that the federation's training started from, which knows nobody's data; empty: not known.
+        adapters: low-rank factors beside the base's weights, which are then all that moves; None: the model itself
+            moves. `model` is the base with them merged.
     """
 
     base: ModelState
@@ -77,19 +90,34 @@ class State:
     network: Callable[[ModelState], nn.Module] | None = None
     prepared_for: tuple[str, ...] = ()
     initial: ModelState = field(default_factory=dict)
+    adapters: Adapters | None = None
 
     @property
     def portion(self) -> Portion:
-        """The named parameters that move."""
+        """The named parameters that move: everything, selected channels, or adapters."""
+        if self.adapters is not None:
+            return self.adapters.plan.portion
         return Portion.everything(self.base) if self.mask is None else self.mask.portion(self.layout)
+
+    @property
+    def moving(self) -> ModelState:
+        """What `portion` is a portion of: the model so far, or its adapters."""
+        return self.model if self.adapters is None else self.adapters.factors
 
     def packed(self) -> dict[str, np.ndarray]:
         """The moving part of the model so far."""
-        return pack(self.model, self.portion)
+        return pack(self.moving, self.portion)
 
     def with_packed(self, packed: Mapping[str, np.ndarray]) -> State:
         """This state with the moving part of the model replaced."""
-        return replace(self, model=unpack(self.model, dict(packed), self.portion))
+        after = unpack(self.moving, dict(packed), self.portion)
+        if self.adapters is None:
+            return replace(self, model=after)
+        return self.with_adapters(replace(self.adapters, factors=after))
+
+    def with_adapters(self, adapters: Adapters) -> State:
+        """This state with these adapters beside the base, and the model that they make of it."""
+        return replace(self, adapters=adapters, model=adapters.merged(self.base))
 
 
 @dataclass(frozen=True)
@@ -98,7 +126,7 @@ class Work:
 
     Attributes:
         role: "target" if the client holds part of the forget set.
-        model: the received model, to be changed in place.
+        model: the received model, to be changed in place; with adapters in it where those are what moves.
         base: the state of the model that the request found.
         classes: number of classes.
         forget: the client's part of the forget set (training samples only).
@@ -108,6 +136,7 @@ class Work:
         keep: stores arrays in the client's own folder under a name; they never cross the wire.
         device: where recovery trains.
         prepared: what this client prepared for the method while the federation trained, by name; empty: nothing.
+        plan: which adapters are in the model; None: it has none.
     """
 
     role: Role
@@ -129,6 +158,7 @@ class Work:
     keep: Callable[[str, Mapping[str, np.ndarray]], None]
     device: Device = THIS_PROCESSOR
     prepared: Mapping[str, np.ndarray] = field(default_factory=dict)
+    plan: AdapterPlan | None = None
 
     def updated(self, examples: int, **metrics: float) -> Reply:
         """The reply of a training phase: the moving part of the model as it is now."""
@@ -250,12 +280,14 @@ class Method(Protocol):
         source: the paper, and what of it is reconstruction.
         scopes: the scopes it serves.
         needs: what it cannot do without.
+        needs_with: settings -> what certain options need beyond that (may be absent: nothing).
         options: names of its options (may be absent: then any is let through); see `checked_phases`.
         training_hook: what it needs done during training (may be absent: nothing).
         messages: what it sends only with certain options, by name (may be absent: nothing).
         earnest: whether it is meant to serve requests; false for controls and baselines (may be absent: it is).
         share_of_model: settings -> the share of the model that moves in a round, and `estimate`: settings and `Facts`
             -> its `Estimate` (both may be absent); see `strategies.estimate`.
+        remarks: settings -> sentences that belong beside its result (may be absent: none); see `remarks`.
     """
 
     @property
@@ -276,6 +308,12 @@ def training_hook(method: Method) -> TrainingHook:
     """What the method needs done while the federation trains; nothing where it does not say."""
     hook = getattr(method, "training_hook", None)
     return hook if isinstance(hook, TrainingHook) else TrainingHook()
+
+
+def remarks(method: Method, settings: UnlearnSettings) -> tuple[str, ...]:
+    """What has to be told beside a result of the method with these settings, such as bounds and what they assume."""
+    told: Callable[[UnlearnSettings], Sequence[str]] | None = getattr(method, "remarks", None)
+    return tuple(told(settings)) if told is not None else ()
 
 
 def checked_phases(method: Method, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,10 +13,9 @@ import torch
 from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError, SettingsError
-from fedunlearn.strategies.aggregation import Average, RunningAverage, average
-from fedunlearn.strategies.by_role import insist_on_target
+from fedunlearn.strategies.aggregation import average
 from fedunlearn.strategies.gated_training import Gated, GatedResult, mean_loss, train_gated, train_paired
-from fedunlearn.strategies.localisation import REFER, check_localisation, select_channels, send_arrays, unite
+from fedunlearn.strategies.localisation import where_asked
 from fedunlearn.strategies.method import (
     EVERY_SCOPE,
     ClientReply,
@@ -29,8 +29,10 @@ from fedunlearn.strategies.method import (
     methods,
 )
 from fedunlearn.strategies.nabla_tau_terms import Terms, alpha_in, first_alpha, forget_passes
-from fedunlearn.strategies.option import choice, number, whole
+from fedunlearn.strategies.option import number, whole
 from fedunlearn.strategies.recovery import local_recipe, send_packed, train_on_retained
+from fedunlearn.strategies.role_counts import AverageByTerms, keep_counts, say_retained, totals
+from fedunlearn.tasks.base import loss_of_guessing
 
 TAU_KINDS = ("held-out", "class", "log-k")
 ASKED = ("held-out", "class")
@@ -70,18 +72,19 @@ class NablaTau:
     options: frozenset[str] = frozenset({"tau", "tau_every", "alpha", "channels", "attribution", "ranking"})
     earnest: bool = False
 
+    def needs_with(self, settings: UnlearnSettings) -> frozenset[Need]:
+        """Log K is the loss of guessing a class."""
+        return frozenset({"class-scores"}) if settings.options.get("tau") == "log-k" else frozenset()
+
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """Localisation where it is asked for, two counts, then `settings.rounds` rounds, tau before those it is due."""
         tau, every = tau_asked(settings), whole(settings, "tau_every", 1, lowest=1)
         alpha = number(settings, "alpha", 1.0, highest=1.0)
-        localise: list[Phase] = []
-        if choice(settings, "channels", ("all", "selected")) == "selected":
-            check_localisation(settings)
-            localise = [REFER, Phase("query.attribute", "target", send_arrays, select_channels, _restrict)]
+        localisation = where_asked(settings)
         if alpha == 0:
             # There is no forget term, and nothing to be known for it.
-            return [*localise, *[_round(None, settings.rounds)] * settings.rounds]
-        served: list[Phase] = [*localise, _COUNT_FORGOTTEN, _COUNT_RETAINED]
+            return [*localisation, *[_round(None, settings.rounds)] * settings.rounds]
+        served: list[Phase] = [*localisation, _COUNT_FORGOTTEN, _COUNT_RETAINED]
         for round in range(settings.rounds):
             if tau in ASKED and round % every == 0:
                 served.append(_ASK_TAU)
@@ -99,13 +102,6 @@ def tau_asked(settings: UnlearnSettings) -> str | float:
     return number(settings, "tau", 0.0)
 
 
-def _restrict(state: State, replies: Sequence[ClientReply]) -> State:
-    """The targets' channels alone move from now on; all do where nothing sets the forget set apart."""
-    asked = state.settings.ratio
-    mask = unite(replies, state.layout, None if isinstance(asked, str) else asked)
-    return replace(state, mask=mask if mask.count() else None)
-
-
 def _say_forgotten(work: Work) -> Reply:
     arrays = {}
     if work.settings.options.get("tau") == "class":
@@ -114,25 +110,12 @@ def _say_forgotten(work: Work) -> Reply:
     return Reply(arrays, {"num-examples": len(work.forget)})
 
 
-def _say_retained(work: Work) -> Reply:
-    return Reply({}, {"num-examples": len(work.retain)})
-
-
-def _collect(name: str) -> Callable[[State, Sequence[ClientReply]], State]:
-    """What leaves each client's number of samples, and the forgotten classes where they were told, in the state."""
-
-    def combine(state: State, replies: Sequence[ClientReply]) -> State:
-        counts = {name: np.array([(reply.client, reply.metrics["num-examples"]) for reply in replies], np.float64)}
-        told = [reply.arrays[CLASSES] for reply in replies if CLASSES in reply.arrays]
-        if told:
-            counts[_KINDS] = np.max(told, axis=0)
-        return replace(state, arrays={**state.arrays, **counts})
-
-    return combine
-
-
-def _counts(state: State, name: str) -> dict[int, float]:
-    return {int(client): float(count) for client, count in state.arrays[name]}
+def _keep_forgotten(state: State, replies: Sequence[ClientReply]) -> State:
+    """Each target's number of samples, and the forgotten classes where they were told, in the state."""
+    told = [reply.arrays[CLASSES] for reply in replies if CLASSES in reply.arrays]
+    kinds = {_KINDS: np.max(told, axis=0)} if told else {}
+    after = keep_counts(_FORGOTTEN)(state, replies)
+    return replace(after, arrays={**after.arrays, **kinds})
 
 
 def _send_for_tau(state: State) -> Down:
@@ -164,7 +147,7 @@ def _mean_tau(state: State, replies: Sequence[ClientReply]) -> State:
 
 def _terms(state: State, round: int) -> Terms:
     """How the two terms are weighed in this round, from the counts."""
-    forgotten, retained = (sum(_counts(state, name).values()) for name in (_FORGOTTEN, _RETAINED))
+    forgotten, retained = totals(state, _FORGOTTEN, _RETAINED)
     first = number(state.settings, "alpha", first_alpha(int(forgotten), int(retained)), highest=1.0)
     return Terms(alpha_in(round, state.settings.rounds, first), forgotten, retained)
 
@@ -186,7 +169,8 @@ def _round(round: int | None, rounds: int) -> Phase:
             arrays[_TAU] = state.arrays[_TAU]
         return Down(packed=state.packed(), arrays=arrays)
 
-    return Phase("train.recover", "all", down, train_both, WeighedByTerms(round=round))
+    mean = AverageByTerms(terms=partial(_terms, round=round), forgotten=_FORGOTTEN, retained=_RETAINED)
+    return Phase("train.recover", "all", down, train_both, mean)
 
 
 def train_both(work: Work) -> Reply:
@@ -223,47 +207,11 @@ def _tau(work: Work) -> float:
     asked = tau_asked(work.settings)
     if isinstance(asked, float):
         return asked
-    return math.log(work.classes) if asked == "log-k" else float(work.arrays[_TAU][0])
+    return loss_of_guessing(work.task, work.classes) if asked == "log-k" else float(work.arrays[_TAU][0])
 
 
-@dataclass(frozen=True)
-class WeighedByTerms(Average):
-    """The mean of a joint round in which each client weighs what its two terms do; see `Terms`.
-
-    Raises TargetGone where no target answered: then nothing would be forgotten.
-    """
-
-    round: int = 0
-
-    def begin(self, state: State) -> RunningAverage:
-        """The mean before the first reply."""
-        return _Weighing(state, _terms(state, self.round))
-
-
-class _Weighing(RunningAverage):
-    def __init__(self, state: State, terms: Terms) -> None:
-        super().__init__(state)
-        self._terms = terms
-        self._forgotten, self._retained = _counts(state, _FORGOTTEN), _counts(state, _RETAINED)
-        self._target_answered = False
-
-    def add(self, reply: ClientReply) -> None:
-        """Add one reply. Raises ClientError where its sender never said how many samples it has."""
-        sender = f"client {reply.client}"
-        forgotten, retained = self._forgotten.get(reply.client, 0.0), self._retained.get(reply.client, 0.0)
-        if not forgotten + retained:
-            raise ClientError(f"{sender} did not say how many samples it has, so that its training has no weight.")
-        self._mean.add(reply.arrays, self._terms.weight(forgotten, retained), sender)
-        self._target_answered = self._target_answered or forgotten > 0
-
-    def result(self) -> State:
-        """The state after the round."""
-        insist_on_target(self._target_answered)
-        return super().result()
-
-
-_COUNT_FORGOTTEN = Phase("query.count", "target", lambda state: Down(), _say_forgotten, _collect(_FORGOTTEN))
-_COUNT_RETAINED = Phase("query.count", "remaining", lambda state: Down(), _say_retained, _collect(_RETAINED))
+_COUNT_FORGOTTEN = Phase("query.count", "target", lambda state: Down(), _say_forgotten, _keep_forgotten)
+_COUNT_RETAINED = Phase("query.count", "remaining", lambda state: Down(), say_retained, keep_counts(_RETAINED))
 _ASK_TAU = Phase(TAU_MESSAGE, "all", _send_for_tau, _say_held_out_loss, _mean_tau)
 
 methods.register("nabla-tau", NablaTau())

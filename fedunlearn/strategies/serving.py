@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,15 +13,18 @@ from flwr.serverapp import Grid
 
 from fedunlearn.announcement import Scope
 from fedunlearn.channels.packing import digest_state
+from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError, RequestError
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.aggregation import Average
-from fedunlearn.strategies.content import ARRAYS, CONFIG, EXTRA, MASK, array_record, state_record
+from fedunlearn.strategies.content import ADAPTERS, ARRAYS, CONFIG, EXTRA, MASK, PLAN, array_record, state_record
 from fedunlearn.strategies.exchange import Outcome, exchange
 from fedunlearn.strategies.history import History
-from fedunlearn.strategies.method import ClientReply, Method, Phase, State, checked_phases, training_hook
+from fedunlearn.strategies.method import ClientReply, Method, Need, Phase, State, checked_phases, training_hook
 from fedunlearn.strategies.reception import Answer, nothing_but_finite
 from fedunlearn.strategies.roster import Roster
+from fedunlearn.tasks.base import LogitsTask, Task
+from fedunlearn.tasks.encoding import EncodingTask, TargetedTask
 
 
 class TargetGone(ClientError):
@@ -103,7 +106,7 @@ def serve(
         ClientError: nobody answered a phase.
     """
     check_serves(method, job, roster)
-    check_needs(method, Supplies.of(state))
+    check_needs(method, Supplies.of(state), state.settings)
     phases = checked_phases(method, state.settings, state.rounds)
     # A method that needs a target has forgotten nothing before the first phase that is the target's alone.
     first = next((n for n, phase in enumerate(phases) if phase.to == "target" and "target" in method.needs), None)
@@ -117,6 +120,8 @@ def serve(
         content = RecordDict({CONFIG: _config(method, state, job, number, base_digest)})
         if state.mask is not None:
             content[MASK] = array_record(state.mask.to_arrays())
+        if state.adapters is not None:
+            content[ADAPTERS] = ConfigRecord({PLAN: state.adapters.plan.to_text()})
         if down.packed is not None:
             content[ARRAYS] = array_record(down.packed)
         if down.arrays:
@@ -164,25 +169,27 @@ class Supplies:
         history: what was kept of the rounds of training.
         server_data: whether the server has samples of its own.
         prepared_for: methods for which clients prepared something.
+        task: what is learned; None: not known here, and whoever computes with it finds out.
     """
 
     history: History
     server_data: bool
     prepared_for: Collection[str]
+    task: Task | None = None
 
     @staticmethod
     def of(state: State) -> Supplies:
         """What a branch that starts in this state is given."""
-        return Supplies(state.history, state.server_data is not None, state.prepared_for)
+        return Supplies(state.history, state.server_data is not None, state.prepared_for, state.task)
 
 
-def check_needs(method: Method, supplies: Supplies) -> None:
+def check_needs(method: Method, supplies: Supplies, settings: UnlearnSettings | None = None) -> None:
     """Raise RequestError, which says what is lacking and what to do, when the run has not what the method needs.
 
     A target that is away is found when it is asked. Single replies are there for every method: this package sums
     nothing in secret, and says of a method that it could not work where that is done.
     """
-    lacking = _lacking(method, supplies)
+    lacking = _lacking(method, supplies) or _lacking_with(method, supplies, settings)
     if lacking:
         raise RequestError(f"method {method.name!r} needs {lacking}, or use a method that does not need it.")
 
@@ -198,7 +205,36 @@ def _lacking(method: Method, supplies: Supplies) -> str:
         return "unlabelled samples at the server, and this run gave it none: train with --server-data 0.1"
     if "prepared-clients" in method.needs and method.name not in supplies.prepared_for:
         return f"what clients prepare while the federation trains, and in this run they did not: {train}"
+    return "" if supplies.task is None else _lacking_of(method.needs, supplies.task)
+
+
+def _lacking_with(method: Method, supplies: Supplies, settings: UnlearnSettings | None) -> str:
+    """What is lacking for the options that were chosen (`needs_with`)."""
+    needs_with = getattr(method, "needs_with", None)
+    if settings is None or supplies.task is None or needs_with is None:
+        return ""
+    return _lacking_of(needs_with(settings), supplies.task)
+
+
+def check_task(method: Method, task: Task) -> None:
+    """Raise RequestError when the method cannot be used on such a task."""
+    lacking = _lacking_of(method.needs, task)
+    if lacking:
+        raise RequestError(f"method {method.name!r} needs {lacking}, or use a method that does not need it.")
+
+
+def _lacking_of(needs: Collection[Need], task: Task) -> str:
+    for need, (kind, what) in _OF_TASKS.items():
+        if need in needs and not isinstance(task, kind):
+            return f"{what}, and task {task.name!r} is none: train another task"
     return ""
+
+
+_OF_TASKS: Mapping[Need, tuple[type, str]] = {
+    "class-scores": (LogitsTask, "a task that answers with scores of classes"),
+    "other-goals": (TargetedTask, "a task whose model can be trained towards other images"),
+    "encoder": (EncodingTask, "a task whose model has an encoder"),
+}
 
 
 def _audience(phase: Phase, roster: Roster, job: Job, fraction: float, seed: int, number: int) -> tuple[int, ...]:

@@ -9,11 +9,12 @@ from fedunlearn.errors import SettingsError
 from fedunlearn.registry import Registry
 from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.classification import ClassificationTask
+from fedunlearn.tasks.image_to_image import ImageToImage, image_to_image, names_image_to_image
 
-__all__ = ["ClassificationTask", "Task", "get_task", "tasks"]
+__all__ = ["ClassificationTask", "ImageToImage", "Task", "get_task", "tasks"]
 
-SMALL = ("lenet", "groupnorm-cnn", "resnet20")
-LARGE = (*SMALL, "resnet18", "vgg11", "vit")
+SMALL = ("lenet", "groupnorm-cnn", "resnet20", "vit-small")
+LARGE = (*SMALL, "resnet18", "vgg11", "vit", "vit-medium", "vit-b-16")
 
 tasks: Registry[Task] = Registry("task", group="fedunlearn.tasks")
 
@@ -27,6 +28,9 @@ tasks.register("breast-cancer", ClassificationTask("breast-cancer", "breast-canc
 def get_task(name: str) -> Task:
     """The task called `name`: a registered name, `images:PATH`, or `module:object` for one's own.
 
+    `KIND:SOURCE` or `KIND=STRENGTH:SOURCE` is an image-to-image task on a source of images, such as
+    "inpainting:mnist5k" or "denoising=0.1:images:PATH".
+
     Raises:
         UnknownName: no task has this name.
         SettingsError: `module:object` names nothing that can be imported, or no task.
@@ -36,6 +40,8 @@ def get_task(name: str) -> Task:
         # Grey pictures get the network of the grey data sets; the first picture stands for all.
         default = "lenet" if image_mode(name.removeprefix(PREFIX)) == "L" else "groupnorm-cnn"
         return ClassificationTask(name, name, LARGE, default)
+    if names_image_to_image(name):
+        return image_to_image(name)
     if ":" in name:
         return _imported_task(name)
     return tasks.get(name)

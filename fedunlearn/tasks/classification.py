@@ -13,6 +13,7 @@ from fedunlearn.data.dataset import Dataset
 from fedunlearn.data.sources import load_dataset
 from fedunlearn.errors import SettingsError
 from fedunlearn.models import networks as known_networks
+from fedunlearn.models.image_to_image import ImageToImageNetwork
 from fedunlearn.randomness import derive_seed
 from fedunlearn.tasks.randomness import isolated_seed
 
@@ -51,7 +52,13 @@ class ClassificationTask:
         factory = known_networks.get(chosen)
         shape: tuple[int, int, int] = dataset.input_shape  # type: ignore[assignment]
         with isolated_seed(derive_seed("network", chosen, seed)):
-            return factory(shape, len(dataset.classes))
+            model = factory(shape, len(dataset.classes))
+        if isinstance(model, ImageToImageNetwork):
+            raise SettingsError(
+                f"network {chosen!r} completes images and names no classes, which task {self.name!r} needs; "
+                f"choose one of {', '.join(self.networks)}."
+            )
+        return model
 
     def inputs(self, raw: Tensor) -> Tensor:
         """Bytes become floats from 0 to 1; floating-point inputs stay as they are. No normalisation."""

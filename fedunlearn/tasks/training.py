@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from fedunlearn.channels.packing import Portion
 from fedunlearn.config import FederationSettings
 from fedunlearn.data.dataset import Samples
-from fedunlearn.errors import DataError
-from fedunlearn.tasks.base import LogitsTask, Task
+from fedunlearn.errors import DataError, SettingsError
+from fedunlearn.tasks.base import LogitsTask, LossFromLogits, Task
 from fedunlearn.tasks.channels_last import weights_channels_last
 from fedunlearn.tasks.randomness import isolated_seed
 from fedunlearn.tasks.selected_parameters import SelectedParameters
@@ -74,11 +74,27 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's answers for N samples, in their order: losses N, predictions N (int64), logits N x K."""
+    """A model's answers for N samples, in their order.
+
+    Attributes:
+        losses: of each sample, N.
+        scores: N x K where the task answers with classes; None where it does not.
+    """
 
     losses: Tensor
-    predictions: Tensor
-    logits: Tensor
+    scores: Tensor | None = None
+
+    @property
+    def logits(self) -> Tensor:
+        """Scores of the classes, N x K. Raises SettingsError for a task that answers with something else."""
+        if self.scores is None:
+            raise SettingsError("the task answers with no classes, and class scores are asked of it; leave that out.")
+        return self.scores
+
+    @property
+    def predictions(self) -> Tensor:
+        """Predicted classes, N, int64. Raises SettingsError for a task that answers with something else."""
+        return self.logits.argmax(dim=1)
 
 
 def train_locally(
@@ -115,6 +131,7 @@ def train_locally(
         isolated_seed(_next_number(generator)),
         SelectedParameters(model, portion, settings.proximal_mu, anchor) as selected,
         weights_channels_last(model) if selected.some_are_frozen else nullcontext(),
+        _buffers_kept(model, portion),
     ):
         pairs_needed = _start_training(model, portion, len(samples))
         shortened = None
@@ -142,25 +159,24 @@ def train_locally(
 
 @torch.no_grad()
 def evaluate(task: Task, model: nn.Module, samples: Samples, batch_size: int = 64) -> Evaluation:
-    """The model's losses, predictions and logits for `samples`; the model is left as it was.
+    """The model's losses for `samples`, with its class scores where the task has such; the model is left as it was.
 
     No samples give empty tensors. Small batches stay in the processor's cache: larger ones are slower.
     """
-    losses, logits = [], []
+    losses, scores = [], []
     with modes_kept(model):
         model.eval()
-        # One batch at least, so that the shape of the logits shows the number of classes for no samples too.
+        # One batch at least, so that the shape of the scores shows the number of classes for no samples too.
         for start in range(0, max(1, len(samples)), batch_size):
             inputs = task.inputs(samples.inputs[start : start + batch_size])
             labels = samples.labels[start : start + batch_size]
-            answers = task.predict(model, inputs)
             if isinstance(task, LogitsTask):
-                losses.append(task.loss_from_logits(answers, labels))
+                scores.append(task.predict(model, inputs))
+            if isinstance(task, LossFromLogits):
+                losses.append(task.loss_from_logits(scores[-1], labels))
             else:
                 losses.append(task.loss(model, inputs, labels))
-            logits.append(answers)
-    joined = torch.cat(logits)
-    return Evaluation(torch.cat(losses), joined.argmax(dim=1), joined)
+    return Evaluation(torch.cat(losses), torch.cat(scores) if scores else None)
 
 
 def descent(leaves: list[Tensor], settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -201,6 +217,24 @@ def modes_kept(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def _buffers_kept(model: nn.Module, portion: Portion | None) -> Iterator[None]:
+    """Afterwards, rows of buffers that the portion does not select are what they were (moving averages, say)."""
+    if portion is None:
+        yield
+        return
+    before = {name: buffer.clone() for name, buffer in model.named_buffers() if portion.rows.get(name, ...) is not None}
+    yield
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            if name in before:
+                rows = portion.rows.get(name)
+                moved = None if rows is None else buffer.index_select(0, rows)
+                buffer.copy_(before[name])
+                if rows is not None and moved is not None:
+                    buffer.index_copy_(0, rows, moved)
 
 
 def _start_training(model: nn.Module, portion: Portion | None, samples: int) -> bool:

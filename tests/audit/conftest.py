@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -107,3 +107,39 @@ def server(target: Subject, dataset: Dataset) -> Subject:
         parts=target.parts[:0],
         true_labels=target.true_labels[:0],
     )
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The same on a task that answers with images."""
+
+    target: Subject
+    server: Subject
+    briefly: Briefly
+
+
+@pytest.fixture(scope="session")
+def completion(target: Subject, server: Subject) -> Completion:
+    """Images of 8x8 pixels whose centre is filled in, and a model that learned to for a few passes."""
+    task = get_task("inpainting:digits")
+    dataset = task.dataset(0)
+    recipe, known = TrainingSettings(local_epochs=4, learning_rate=0.1), dict[int, State]()
+
+    def trained(seed: int, samples: Samples, settings: TrainingSettings) -> State:
+        model = task.build("auto-encoder-small", seed, dataset)
+        train_locally(task, model, samples, settings, torch.Generator().manual_seed(seed))
+        return dict(model.state_dict())
+
+    def briefly(seed: int) -> State:
+        # Metrics of images look at one or two of them.
+        seed = seed % 3
+        if seed not in known:
+            known[seed] = trained(seed, dataset.train.take(np.arange(600, 700)), replace(recipe, local_epochs=1))
+        return known[seed]
+
+    learned = trained(0, dataset.train.take(np.arange(600)), recipe)
+    blank = task.build("auto-encoder-small", 0, dataset)
+    layout = channel_layout(blank, task.degrade(task.inputs(dataset.test.inputs[:2])))
+    own = {"task": task, "blank": blank, "layout": layout, "model": learned, "before": learned}
+    others = {"references": tuple(briefly(seed) for seed in range(2)), "retrained": briefly(2), "updates": ()}
+    return Completion(replace(target, **own, **others), replace(server, **own, **others), briefly)

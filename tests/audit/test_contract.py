@@ -26,8 +26,7 @@ MODELS = 20
 Subjects = Mapping[tuple[int, Role], Subject]
 
 
-@pytest.fixture(scope="module")
-def subjects(target: Subject, server: Subject, briefly) -> Subjects:
+def around(target: Subject, server: Subject, briefly: Callable[[int], Mapping]) -> Subjects:
     """A target, two remaining clients and the server, with as many models as any metric asks for."""
     noise = torch.Generator().manual_seed(0)
 
@@ -61,6 +60,20 @@ def subjects(target: Subject, server: Subject, briefly) -> Subjects:
     }
 
 
+@pytest.fixture(scope="module")
+def every_subject(target: Subject, server: Subject, briefly, completion) -> Mapping[str, Subjects]:
+    """What a task has to answer with -> those who measure models of such a task."""
+    classes = around(target, server, briefly)
+    images = around(completion.target, completion.server, completion.briefly)
+    return {"anything": classes, "classes": classes, "images": images}
+
+
+@pytest.fixture
+def subjects(every_subject: Mapping[str, Subjects], name: str) -> Subjects:
+    """Those who measure the metric called `name`."""
+    return every_subject[metrics.get(name).answers]
+
+
 def measured(metric: Metric, subjects: Subjects) -> dict[tuple[int, Role], Finding]:
     assert metric.measure is not None
     return {
@@ -71,13 +84,14 @@ def measured(metric: Metric, subjects: Subjects) -> dict[tuple[int, Role], Findi
 
 
 @pytest.fixture(scope="module")
-def findings_of(subjects: Subjects) -> Callable[[str], dict[tuple[int, Role], Finding]]:
+def findings_of(every_subject: Mapping[str, Subjects]) -> Callable[[str], dict[tuple[int, Role], Finding]]:
     """Every metric's findings, measured once."""
     known: dict[str, dict[tuple[int, Role], Finding]] = {}
 
     def find(name: str) -> dict[tuple[int, Role], Finding]:
         if name not in known:
-            known[name] = measured(metrics.get(name), subjects)
+            metric = metrics.get(name)
+            known[name] = measured(metric, every_subject[metric.answers])
         return known[name]
 
     return find

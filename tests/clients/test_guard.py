@@ -5,21 +5,25 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
+from fedunlearn.audit.error_histogram import BINS as ERROR_BINS
 from fedunlearn.audit.loss_histogram import BINS
 from fedunlearn.clients import app as app_module
-from fedunlearn.clients import handlers, measuring
+from fedunlearn.clients import handlers, measuring, pictures
 from fedunlearn.clients.guard import check, guarded
 from fedunlearn.clients.site import Site
 from fedunlearn.engines.local import FIRST_NODE_ID, LocalGrid
 from fedunlearn.errors import ClientError
 from fedunlearn.strategies.content import ARRAYS, CONFIG, FLAGS, METRICS, array_record
+from fedunlearn.tasks import get_task
+from fedunlearn.tasks.base import ImageToImageTask
 from fedunlearn.tasks.training import evaluate
 
 LAYER, PARAMETER = "convolution1", "convolution1.weight"
 ACTIONS = sorted(
-    {"train", "query.requests", "query.acknowledge", "evaluate.audit", "evaluate.measure"}
+    {"train", "query.requests", "query.acknowledge", "evaluate.audit", "evaluate.measure", "evaluate.pictures"}
     | {f"{kind}.{action}" for kind, action in app_module._phase_messages()}
 )
 SECRET_IDS = [90210, 90217, 90219]
@@ -31,6 +35,16 @@ def images(site: Site) -> np.ndarray:
 
 def labels(site: Site) -> np.ndarray:
     return site.holding.samples.labels[:20].numpy()
+
+
+def reconstructions(site: Site) -> np.ndarray:
+    """Images as a model would complete them, one after the other."""
+    task = get_task("inpainting:digits")
+    assert isinstance(task, ImageToImageTask)
+    model = task.build(None, 0, task.dataset(0)).eval()
+    with torch.no_grad():
+        made: np.ndarray = task.reconstruct(model, task.inputs(site.holding.samples.inputs[:20])).numpy()
+    return made
 
 
 def losses(site: Site) -> list[float]:
@@ -73,6 +87,27 @@ CONTRABAND: dict[str, tuple[str, Callable[[Site], RecordDict]]] = {
     "images": (f"{ARRAYS}['images']", lambda site: arrays(images=images(site))),
     "images as a parameter": (f"{ARRAYS}['{PARAMETER}']", lambda site: arrays(**{PARAMETER: images(site)})),
     "images as scores": (f"{ARRAYS}['{LAYER}']", lambda site: arrays(**{LAYER: images(site).ravel()})),
+    "reconstructions": (f"{ARRAYS}['images']", lambda site: arrays(images=reconstructions(site))),
+    "reconstructions as a parameter": (
+        f"{ARRAYS}['{PARAMETER}']",
+        lambda site: arrays(**{PARAMETER: reconstructions(site)}),
+    ),
+    "a reconstruction as scores": (
+        f"{ARRAYS}['{LAYER}']",
+        lambda site: arrays(**{LAYER: reconstructions(site)[0, 0]}),
+    ),
+    "a reconstruction as a number": (
+        f"{METRICS}['seconds']",
+        lambda site: metrics(seconds=reconstructions(site)[0].ravel().tolist()),
+    ),
+    "a reconstruction as errors": (
+        f"{METRICS}['retain.error-sum']",
+        lambda site: metrics(**{"retain__error-sum": reconstructions(site)[0].ravel().tolist()}),
+    ),
+    "one image's error": (
+        f"{METRICS}['forget.all.error-sum']",
+        lambda site: metrics(**{"forget__all__error-sum": float(reconstructions(site)[0].mean())}),
+    ),
     "images in disguise": (f"{ARRAYS}['{PARAMETER}']", in_disguise),
     "images behind an array": (
         f"{ARRAYS}['{PARAMETER}']",
@@ -193,6 +228,7 @@ def test_nothing_is_smuggled_through_any_action(
 
     for handler in ("train", "announce", "acknowledge", "run_phase", "audit"):
         monkeypatch.setattr(handlers, handler, lie)
+    monkeypatch.setattr(pictures, "pictures", lie)
     monkeypatch.setattr(measuring, "measure", lie)
     grid = LocalGrid(app_module.client_app(), 3, run_config)
     content = phase_content()
@@ -243,6 +279,8 @@ def test_a_sentence_of_ours_is_told_but_not_a_novel() -> None:
         ("train", metrics(**{"num-examples": 3, "loss": 0.5, "epochs": 1})),
         ("query.reference", arrays(**{LAYER: np.zeros(16, np.float32)})),
         ("query.attribute", arrays(**{LAYER: np.array([0, 3, 15], np.int32)})),
+        ("query.errors", arrays(errors=np.array([20] + [0] * (ERROR_BINS - 1), np.int32))),
+        ("train.decouple", metrics(**{"num-examples": 20, "batches": 3, "displaced": 0.95, "sigma": 0.1})),
         ("query.attribute", arrays(**{LAYER: np.zeros(0, np.int32)})),
         ("evaluate.audit", metrics(retain__correct=[2] + [0] * 9, retain__total=[2] + [1] * 9)),
         (
@@ -253,6 +291,14 @@ def test_a_sentence_of_ours_is_told_but_not_a_novel() -> None:
                 **{"forget__all__loss-sum": 3.5, "forget__all__loss-samples": 20},
             ),
         ),
+        (
+            "evaluate.audit",
+            metrics(
+                retain__total=[2] * 10,
+                **{"retain__error-sum": 3.5, "retain__square-sum": 0.5, "retain__error-samples": 20},
+            ),
+        ),
+        ("evaluate.pictures", metrics(**{"num-examples": 3})),
         ("query.requests", config(client=0, samples=7, retained=7, ids=["a"], classes=["1,4"], counts=[3])),
     ],
 )
@@ -281,6 +327,9 @@ def test_a_phase_tells_no_mean_loss_of_a_few_samples(samples: int) -> None:
     for refused in (reply, metrics(loss=0.5)):
         with pytest.raises(ClientError, match=r"metrics\['loss'\]"):
             check(a_message("train.forget"), refused, {}, 10)
+    for share in ("gate-open", "displaced", "displacement"):
+        with pytest.raises(ClientError, match="a mean over 20 samples"):
+            check(a_message("train.decouple"), metrics(**{"num-examples": samples, share: 1.0}), {}, 10)
 
 
 def test_nothing_is_written_on_the_envelope() -> None:
@@ -310,3 +359,30 @@ def a_message(kind: str) -> Message:
 
 def a_context() -> Context:
     return Context(1, 1000, {"partition-id": 0}, RecordDict(), {})
+
+
+def prototypes(counts: list[int], filled: bool = True, width: int = 4) -> RecordDict:
+    rows = np.ones((len(counts), width), np.float32) * (np.array(counts)[:, None] > 0 if filled else 1)
+    return arrays(classes=np.concatenate([rows, np.array(counts, np.float32)[:, None]], axis=1))
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (prototypes([20, 0, 31]), None),
+        (prototypes([20, 19, 31]), "20 samples of a class at least"),
+        (prototypes([20, 1, 31]), "20 samples of a class at least"),
+        # A sum that says it is one over nothing.
+        (prototypes([20, 0, 31], filled=False), "20 samples of a class at least"),
+        (prototypes([20, 30]), r"float32 \(3, 5\)"),
+        (prototypes([20, 30, 40], width=5), r"float32 \(3, 5\)"),
+        (arrays(features=np.zeros((3, 5), np.float32)), "the one array 'classes'"),
+    ],
+)
+def test_features_are_sent_as_sums_over_twenty_samples_of_a_class(reply: RecordDict, expected: str | None) -> None:
+    message = a_message("query.prototypes")
+    if expected is None:
+        check(message, reply, {}, classes=3, features=4)
+        return
+    with pytest.raises(ClientError, match=expected):
+        check(message, reply, {}, classes=3, features=4)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from flwr.app import Array, Message, RecordDict
 
-from fedunlearn.clients.guard_arrays import Judge, channel_indices, like_incoming, no_array, score_per_channel
+from fedunlearn.clients.guard_arrays import (
+    Judge,
+    channel_indices,
+    counts_by_bin,
+    like_incoming,
+    no_array,
+    score_per_channel,
+)
 from fedunlearn.flower_arrays import LiveArray
 from fedunlearn.strategies.content import ARRAYS, array_record
 
@@ -20,6 +27,7 @@ JUDGES: dict[str, tuple[Callable[[], Judge], str, np.ndarray]] = {
     "scores": (lambda: score_per_channel({"hidden": 4}, 10), "hidden", np.ones(4, np.float32)),
     "classes": (lambda: score_per_channel({"hidden": 4}, 10), "classes", np.ones(10, np.float32)),
     "indices": (lambda: channel_indices({"hidden": 4}), "hidden", np.array([0, 3], np.int32)),
+    "bins": (lambda: counts_by_bin("errors", 3, 20), "errors", np.array([8, 0, 12], np.int32)),
     "parameters": (of_training, "w", np.zeros((2, 3), np.float32)),
 }
 
@@ -60,3 +68,10 @@ def test_an_array_whose_bytes_are_yet_to_be_made_is_judged_by_its_numbers(name: 
         data = b"anything"  # type: ignore[assignment]
 
     assert judge(key, Smuggler(array))
+
+
+@pytest.mark.parametrize("counts", [[8, 0, 11], [-1, 9, 12], [40, 0, -1], [0, 0, 0]])
+def test_a_histogram_holds_counts_of_several_samples(counts: list[int]) -> None:
+    judge = counts_by_bin("errors", 3, 20)
+    assert judge("errors", Array(np.array(counts, np.int32)))
+    assert judge("losses", Array(np.array([8, 0, 12], np.int32)))

@@ -74,7 +74,8 @@ def probabilities(session: Session, own: Holding) -> np.ndarray:
 
 @pytest.mark.parametrize("text", ["random", "random:0", "random:1", "hardest:x", "easiest:0.1", ""])
 def test_what_is_no_rule_is_told(text: str) -> None:
-    with pytest.raises(SettingsError, match="expected a list of indices, or random:SHARE or hardest:SHARE or memor"):
+    expected = "expected a list of indices, triggered, or random:SHARE or hardest:SHARE or memorised:SHARE"
+    with pytest.raises(SettingsError, match=expected):
         parse_rule(text)
 
 
@@ -96,6 +97,24 @@ def test_what_earlier_requests_named_is_not_picked_again(trained: Path) -> None:
         (first,) = chosen_samples(session, rule, 1).values()
         (second,) = chosen_samples(session, rule, 1, {1: first}).values()
         assert second and not set(first) & set(second)
+
+
+def test_the_triggered_are_those_that_were_planted(tmp_path: Path) -> None:
+    settings = {
+        "clients": 3,
+        "rounds": 1,
+        "partition": "iid",
+        "backdoor": "client=1,share=0.2,target=0,size=2,margin=0",
+    }
+    Federation.simulate("digits", out=tmp_path / "run", **settings)
+    session = session_of(tmp_path / "run")
+    found = chosen_samples(session, "triggered", None)
+    own = holding(session.settings, 1, session.dataset)
+    assert found == {1: np.flatnonzero(own.parts == "triggered").tolist()}
+    assert (own.samples.inputs[found[1]][:, :, -2:, -2:] == own.samples.inputs.max()).all()
+    assert chosen_samples(session, "triggered", 1) == found
+    with pytest.raises(RequestError, match="comes to no sample"):
+        chosen_samples(session, "triggered", 0)
 
 
 def test_the_hardest_are_known_by_heart_and_no_other_known_one_is_harder(trained: Path) -> None:

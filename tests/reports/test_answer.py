@@ -119,7 +119,7 @@ def test_what_comes_back_is_told() -> None:
     document["after"]["5"]["retrained"] = entry(0.72, 0.5)
     assert any("had not come back" in line for line in answer(document).sentences)
     document = {**document_of(entry(0.0, 0.9)), "after": {"5": {"unlearned": entry(0.0, 0.12)}}}
-    assert any("came back in part: untriggered: log-loss." in line for line in answer(document).sentences)
+    assert any("came back in part: untriggered: loss." in line for line in answer(document).sentences)
     document["after"]["5"]["unlearned"] = entry(0.01, 0.48)
     assert any("had not come back" in line for line in answer(document).sentences)
 

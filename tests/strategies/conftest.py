@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +37,7 @@ class Witness:
     """A recorder that remembers what it was told."""
 
     reports: list[PhaseReport] = field(default_factory=list)
+    before: list[State] = field(default_factory=list)
     after: list[State] = field(default_factory=list)
 
     def resume(self, state: State) -> tuple[int, State]:
@@ -42,6 +45,7 @@ class Witness:
 
     def record(self, before: State, after: State, report: PhaseReport) -> None:
         self.reports.append(report)
+        self.before.append(before)
         self.after.append(after)
 
 
@@ -85,16 +89,25 @@ def prepared_methods() -> tuple[str, ...]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Five clients, of whom client 1 leaves with everything; every method that asks for it was prepared for."""
     folder = tmp_path_factory.mktemp("place") / "run"
-    federation = Federation.simulate(
-        "digits",
-        clients=5,
-        partition="iid",
-        rounds=2,
-        local_epochs=3,
-        learning_rate=0.1,
-        prepare_for=",".join(prepared_methods()),
-        out=folder,
-    )
+    recipe = {"rounds": 2, "local_epochs": 3, "prepare_for": ",".join(prepared_methods())}
+    with a_place(folder, "digits", recipe) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def image_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """The same five clients, who complete images; what can be prepared for such a task was."""
+    folder = tmp_path_factory.mktemp("images") / "run"
+    able = [name for name in prepared_methods() if "class-scores" not in methods.get(name).needs]
+    recipe = {"rounds": 2, "local_epochs": 1, "prepare_for": ",".join(able)}
+    with a_place(folder, "inpainting:digits", recipe) as made:
+        yield made
+
+
+@contextmanager
+def a_place(folder: Path, task: str, recipe: dict[str, Any]) -> Iterator[Place]:
+    """A trained federation with a request of every scope, and a grid of its clients."""
+    federation = Federation.simulate(task, clients=5, partition="iid", learning_rate=0.1, out=folder, **recipe)
     federation.train()
     session = federation._session()
     run_config = {**run_config_of(federation.settings), "out": str(folder)}

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from fedunlearn.tasks.base import LogitsTask, Task
+from fedunlearn.tasks.base import ImageToImageTask, LogitsTask, LossFromLogits, Task
 
 
 class Plain:
@@ -16,10 +16,13 @@ class Plain:
 
     def loss(self, model: object, inputs: object, labels: object) -> None: ...
 
+
+class Classifying(Plain):
     def predict(self, model: object, inputs: object) -> None: ...
 
 
 def test_a_task_needs_its_members_and_no_base_class() -> None:
     assert isinstance(Plain(), Task)
-    assert not isinstance(Plain(), LogitsTask)
+    assert not isinstance(Plain(), LogitsTask) and not isinstance(Plain(), ImageToImageTask)
+    assert isinstance(Classifying(), LogitsTask) and not isinstance(Classifying(), LossFromLogits)
     assert not isinstance(object(), Task)

@@ -71,6 +71,7 @@ METRICS = (
         limits="it judges what was painted.",
         sends={"classes": count(), "judged": count(), "likeness": number(), "recognised": number()},
         values={"inversion": (-1.0, 1.0), "inversion.recognised": SHARE},
+        answers="classes",
         measure=Later("fedunlearn.audit.inversion", "measure"),
         combine=Later("fedunlearn.audit.inversion", "combine"),
     ),

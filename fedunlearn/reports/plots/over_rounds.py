@@ -27,18 +27,22 @@ class Panel:
 
 PANELS = (
     Panel("test_accuracy", "Right answers on unseen data", True),
+    Panel("test_loss", "Loss on unseen data", False),
     Panel("backdoor_success", "Back-door success", True),
     Panel("canary_exposure", "Canary exposure", False),
     Panel("membership_auc", "Membership attack (AUC)", False),
-    Panel("forget_loss", "Surprise at the forgotten data (log-loss)", False),
+    Panel("forget_loss", "Surprise at the forgotten data (loss)", False),
 )
+
+BEFORE_AND_AFTER = ("test_accuracy", "test_loss", "backdoor_success", "canary_exposure")
+"""What is followed from the first round on."""
 
 
 def accuracy_over_rounds(document: Document) -> Figure | None:
     """Test accuracy and planted memory over rounds: first the original, after the request all others."""
     rounds = rounds_of(document)
     panels = _panels(rounds, {name: 0 for name in rounds})
-    panels = [panel for panel in panels if panel.key in ("test_accuracy", "backdoor_success", "canary_exposure")]
+    panels = [panel for panel in panels if panel.key in BEFORE_AND_AFTER]
     if not panels:
         return None
     figure = new_figure(0.6 + 2.7 * len(panels))
@@ -110,7 +114,10 @@ def curve(records: Iterable[Mapping[str, Any]], key: str) -> Curve:
 
 def _panels(rounds: Mapping[str, list[Mapping[str, Any]]], names: Iterable[str]) -> list[Panel]:
     wanted = list(names)
-    return [panel for panel in PANELS if any(curve(rounds[name], panel.key)[0] for name in wanted)]
+    panels = [panel for panel in PANELS if any(curve(rounds[name], panel.key)[0] for name in wanted)]
+    # The loss stands for the accuracy where there is none.
+    with_accuracy = any(panel.key == "test_accuracy" for panel in panels)
+    return [panel for panel in panels if not (with_accuracy and panel.key == "test_loss")]
 
 
 def _target(rounds: Mapping[str, list[Mapping[str, Any]]], key: str) -> float | None:

@@ -99,7 +99,7 @@ def strip_of(entry: Entry) -> Strip:
     if mean is not None and limit is not None and margin is not None:
         band = (mean - limit, mean + limit)
         doubt = uncertainty(len(values)) * float(entry["deviation"])
-        if measured.kind == "utility":
+        if measured.kind == "utility" and measured.transform == "logit":
             goal, bar = _in_accuracy(measured, mean, doubt)
         else:
             goal, bar = (mean - margin, mean + margin), (unlearned - doubt, unlearned + doubt)

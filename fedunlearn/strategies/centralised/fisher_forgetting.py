@@ -42,7 +42,7 @@ class FisherForgetting:
         "information is averaged over clients"
     )
     scopes: frozenset[Scope] = EVERY_SCOPE
-    needs: frozenset[Need] = frozenset()
+    needs: frozenset[Need] = frozenset({"class-scores"})
     earnest: bool = False
     options: frozenset[str] = frozenset({"alpha", "samples"})
 

@@ -18,6 +18,7 @@ from fedunlearn.channels.packing import pack
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import ClientError
 from fedunlearn.strategies.method import Reply, Work
+from fedunlearn.tasks.base import with_classes
 from fedunlearn.tasks.training import modes_kept
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -58,7 +59,7 @@ def fisher_diagonal(work: Work, samples: Samples) -> dict[str, Tensor]:
         work.model.eval()
         for position in range(len(samples)):
             inputs = work.task.inputs(samples.inputs[position : position + 1])
-            likelihoods = functional.log_softmax(work.task.predict(work.model, inputs), dim=1)[0]
+            likelihoods = functional.log_softmax(with_classes(work.task).predict(work.model, inputs), dim=1)[0]
             probabilities = likelihoods.detach().exp()
             for name, gradients in _gradients(work, likelihoods):
                 total[name] += torch.tensordot(probabilities, gradients.square(), dims=1)

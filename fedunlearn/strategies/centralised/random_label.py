@@ -14,9 +14,9 @@ from fedunlearn.data.dataset import Samples
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.aggregation import average
 from fedunlearn.strategies.by_role import AverageWithTarget
-from fedunlearn.strategies.centralised.passes import wrong_labels
 from fedunlearn.strategies.method import EVERY_SCOPE, Down, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.option import whole
+from fedunlearn.strategies.passes import wrong_labels
 from fedunlearn.strategies.recovery import local_recipe
 from fedunlearn.tasks.training import train_locally
 
@@ -35,19 +35,19 @@ class RandomLabel:
         "relabelled and the retained samples, each where it is"
     )
     scopes: frozenset[Scope] = EVERY_SCOPE
-    needs: frozenset[Need] = frozenset({"target"})
+    needs: frozenset[Need] = frozenset({"target", "class-scores"})
     earnest: bool = False
     options: frozenset[str] = frozenset({"repeats"})
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """`settings.rounds` joint rounds; the first cannot do without a target."""
         whole(settings, "repeats", 1, lowest=1)
-        first = Phase("train.joint", "all", _send, _train, AverageWithTarget())
-        later = Phase("train.joint", "all", _send, _train, average)
+        first = Phase("train.joint", "all", send_with_seed, _train, AverageWithTarget())
+        later = Phase("train.joint", "all", send_with_seed, _train, average)
         return [first, *[later] * (settings.rounds - 1)]
 
 
-def _send(state: State) -> Down:
+def send_with_seed(state: State) -> Down:
     """The model, and the seed of the labels: the same in every round."""
     return Down(packed=state.packed(), arrays={"seed": np.array([derive_seed(state.seed, "labels")])})
 

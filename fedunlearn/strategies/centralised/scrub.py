@@ -9,19 +9,21 @@ from torch import Tensor, nn
 
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.strategies.aggregation import average
-from fedunlearn.strategies.centralised.passes import (
+from fedunlearn.strategies.centralised.rewinding import GO_BACK, REWIND_MESSAGE, keep_checkpoint
+from fedunlearn.strategies.method import EVERY_SCOPE, Need, Phase, Reply, Scope, Work, methods
+from fedunlearn.strategies.option import number, positive, switch, whole
+from fedunlearn.strategies.passes import (
     FORGET_OPTIONS,
     answers,
+    check_forget_options,
     divergence,
     forget_recipe,
     losses_and_logits,
     train_by_position,
     train_forgetting,
 )
-from fedunlearn.strategies.centralised.rewinding import GO_BACK, REWIND_MESSAGE, keep_checkpoint
-from fedunlearn.strategies.method import EVERY_SCOPE, Need, Phase, Reply, Scope, Work, methods
-from fedunlearn.strategies.option import number, positive, switch, whole
 from fedunlearn.strategies.recovery import local_recipe, send_packed
+from fedunlearn.tasks.base import with_classes
 
 ALPHA, GAMMA, TEMPERATURE = 0.5, 1.0, 4.0
 FORGET_RATE = 0.1
@@ -48,7 +50,7 @@ class Scrub:
         "data, and the rewind's reference is the target's held-out data"
     )
     scopes: frozenset[Scope] = EVERY_SCOPE
-    needs: frozenset[Need] = frozenset({"target"})
+    needs: frozenset[Need] = frozenset({"target", "class-scores"})
     earnest: bool = False
     options: frozenset[str] = frozenset({"alpha", "gamma", "temperature", "max_rounds", "rewind"}) | FORGET_OPTIONS
 
@@ -59,8 +61,7 @@ class Scrub:
         number(settings, "alpha", ALPHA)
         number(settings, "gamma", GAMMA)
         positive(settings, "temperature", TEMPERATURE)
-        positive(settings, "forget_rate", FORGET_RATE)
-        whole(settings, "forget_epochs", settings.local_epochs, lowest=1)
+        check_forget_options(settings)
         most = whole(settings, "max_rounds", max(1, settings.rounds - 1), lowest=1, highest=settings.rounds)
         rewind = switch(settings, "rewind", False)
         phases: list[Phase] = []
@@ -75,7 +76,7 @@ def _maximise(work: Work) -> Reply:
     temperature = positive(work.settings, "temperature", TEMPERATURE)
 
     def loss(model: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor:
-        return -divergence(wanted[positions], work.task.predict(model, inputs), temperature)
+        return -divergence(wanted[positions], with_classes(work.task).predict(model, inputs), temperature)
 
     return train_forgetting(work, work.forget, loss, forget_recipe(work, FORGET_RATE))
 

@@ -15,7 +15,6 @@ from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError
 from fedunlearn.strategies.aggregation import average
-from fedunlearn.strategies.centralised.passes import wrong_labels
 from fedunlearn.strategies.controls import say_how_many
 from fedunlearn.strategies.method import (
     ClientReply,
@@ -31,8 +30,9 @@ from fedunlearn.strategies.method import (
     methods,
 )
 from fedunlearn.strategies.option import positive
+from fedunlearn.strategies.passes import wrong_labels
 from fedunlearn.strategies.recovery import send_packed
-from fedunlearn.tasks.base import Task
+from fedunlearn.tasks.base import Task, with_classes
 
 ALPHA = 0.9
 """Weight of the auxiliary head in the unlearned one."""
@@ -85,7 +85,7 @@ def features_of(task: Task, model: nn.Module, inputs: Tensor, layout: Layout) ->
     try:
         with torch.no_grad(), evaluation_mode(model):
             for start in range(0, len(inputs), 128):
-                task.predict(model, inputs[start : start + 128])
+                with_classes(task).predict(model, inputs[start : start + 128])
     finally:
         handle.remove()
     return torch.cat(seen)
@@ -132,7 +132,7 @@ class AuxiliaryHead:
         "averaged in"
     )
     scopes: frozenset[Scope] = frozenset({"client", "classes", "class-everywhere"})
-    needs: frozenset[Need] = frozenset({"target", "prepared-clients"})
+    needs: frozenset[Need] = frozenset({"target", "prepared-clients", "class-scores"})
     options: frozenset[str] = frozenset({"alpha"})
     training_hook: TrainingHook = field(default_factory=lambda: TrainingHook(prepare=learn_heads))
 

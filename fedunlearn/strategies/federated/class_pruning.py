@@ -21,6 +21,7 @@ from fedunlearn.strategies.aggregation import average
 from fedunlearn.strategies.method import ClientReply, Down, ModelState, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.option import positive
 from fedunlearn.strategies.recovery import Recovery, local_recipe
+from fedunlearn.tasks.base import with_classes
 from fedunlearn.tasks.cohort import LocalTraining
 
 RATE = 0.05
@@ -43,7 +44,7 @@ class ClassPruning:
         "sum of their scores, dense layers pruned like convolutions, one channel left in every layer"
     )
     scopes: frozenset[Scope] = frozenset({"classes", "class-everywhere"})
-    needs: frozenset[Need] = frozenset({"target"})
+    needs: frozenset[Need] = frozenset({"target", "class-scores"})
     options: frozenset[str] = frozenset({"rate"})
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
@@ -140,7 +141,7 @@ def activations_by_class(work: Work, samples: Samples) -> dict[str, np.ndarray]:
     with torch.no_grad(), evaluation_mode(work.model), intercepted(work.model, work.layout.groups, collect):
         for start in range(0, len(samples), 128):
             labels = samples.labels[start : start + 128]
-            work.task.predict(work.model, work.task.inputs(samples.inputs[start : start + 128]))
+            with_classes(work.task).predict(work.model, work.task.inputs(samples.inputs[start : start + 128]))
     tables = {
         layer: torch.where(counts[:, None] > 0, total / counts.clamp_min(1)[:, None], 0.0).to(torch.float32).numpy()
         for layer, total in sums.items()

@@ -10,7 +10,7 @@ from torch.func import functional_call, grad, vmap
 
 from fedunlearn.channels.layout import evaluation_mode
 from fedunlearn.data.dataset import Samples
-from fedunlearn.tasks.base import Task
+from fedunlearn.tasks.base import Task, with_classes
 from fedunlearn.tasks.training import evaluate
 
 CHUNK = 64
@@ -58,4 +58,4 @@ class _Prediction(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits N x classes."""
-        return self._task.predict(self.model, inputs)
+        return with_classes(self._task).predict(self.model, inputs)

@@ -51,7 +51,7 @@ class InformationReset:
         "Hessian, the ratio to the retained, the share, fresh values that the server draws, all weights retrained"
     )
     scopes: frozenset[Scope] = EVERY_SCOPE
-    needs: frozenset[Need] = frozenset({"target"})
+    needs: frozenset[Need] = frozenset({"target", "class-scores"})
     options: frozenset[str] = frozenset({"share", "samples"})
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:

@@ -16,6 +16,7 @@ from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.federated.stored_rounds import at_the_server, flat, unflat
 from fedunlearn.strategies.method import ModelState, Need, Phase, Scope, State, TrainingHook, methods
 from fedunlearn.strategies.option import positive, whole
+from fedunlearn.tasks.base import with_classes
 from fedunlearn.tasks.training import evaluate, train_locally
 
 KEEP = TrainingHook(keep_updates_every=1)
@@ -35,7 +36,7 @@ class KnowledgeDistillation:
         "samples; temperature and passes are ours"
     )
     scopes: frozenset[Scope] = frozenset({"client"})
-    needs: frozenset[Need] = frozenset({"stored-updates", "server-data"})
+    needs: frozenset[Need] = frozenset({"stored-updates", "server-data", "class-scores"})
     options: frozenset[str] = frozenset({"temperature", "epochs"})
     training_hook: TrainingHook = KEEP
 
@@ -92,7 +93,7 @@ def _distil(state: State) -> State:
     teacher = evaluate(task, state.network(state.base), nobody).logits
 
     def loss(model: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor:
-        return distillation_losses(task.predict(model, inputs), teacher[positions], temperature)
+        return distillation_losses(with_classes(task).predict(model, inputs), teacher[positions], temperature)
 
     rate = state.settings.learning_rate or state.training.learning_rate
     recipe = replace(state.training, local_epochs=epochs, learning_rate=rate, proximal_mu=0.0)

@@ -15,6 +15,7 @@ from fedunlearn.strategies.federated.weight_vectors import flatten, weight_names
 from fedunlearn.strategies.method import EVERY_SCOPE, ClientReply, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.option import number, positive
 from fedunlearn.strategies.recovery import local_recipe, send_packed, train_on_retained
+from fedunlearn.tasks.base import with_classes
 from fedunlearn.tasks.training import train_locally
 
 SHARE, STEP = 1 / 3, 0.5
@@ -41,7 +42,7 @@ class OrthogonalDescent:
         "gradients, the share of the rounds and their length, no step where a direction vanishes"
     )
     scopes: frozenset[Scope] = EVERY_SCOPE
-    needs: frozenset[Need] = frozenset({"target", "individual-updates"})
+    needs: frozenset[Need] = frozenset({"target", "individual-updates", "class-scores"})
     options: frozenset[str] = frozenset({"share", "step"})
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
@@ -94,7 +95,7 @@ def _descend_locally(work: Work) -> Reply:
     """The target's model after descending the unlearning loss on its forget set."""
 
     def loss(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-        return unlearning_cross_entropy(work.task.predict(model, inputs), labels)
+        return unlearning_cross_entropy(with_classes(work.task).predict(model, inputs), labels)
 
     recipe = local_recipe(work.training, work.settings)
     result = train_locally(work.task, work.model, work.forget, recipe, work.generator, loss=loss)

@@ -71,7 +71,7 @@ class QuickDrop:
         "synthetic images of all its classes"
     )
     scopes: frozenset[Scope] = frozenset({"client", "classes", "class-everywhere"})
-    needs: frozenset[Need] = frozenset({"target", "prepared-clients"})
+    needs: frozenset[Need] = frozenset({"target", "prepared-clients", "class-scores"})
     options: frozenset[str] = frozenset({"ascent_rate", "ascent_epochs", "recovery_rate", "recovery_epochs"})
     training_hook: TrainingHook = field(default_factory=lambda: TrainingHook(prepare=condense))
 

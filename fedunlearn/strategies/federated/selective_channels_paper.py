@@ -22,11 +22,12 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import ClientError
 from fedunlearn.strategies.aggregation import average, weighted_mean
-from fedunlearn.strategies.centralised.passes import wrong_labels
 from fedunlearn.strategies.estimate import Estimate, Facts
 from fedunlearn.strategies.method import ClientReply, Down, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.option import choice, number, whole
+from fedunlearn.strategies.passes import wrong_labels
 from fedunlearn.strategies.recovery import Recovery, local_recipe, send_packed
+from fedunlearn.tasks.base import with_classes
 from fedunlearn.tasks.cohort import LocalTraining
 from fedunlearn.tasks.training import TrainingResult, evaluate, train_locally
 
@@ -57,7 +58,7 @@ class SelectiveChannelsOfThePaper:
         "output layer is trained with the channels"
     )
     scopes: frozenset[Scope] = frozenset({"classes", "class-everywhere"})
-    needs: frozenset[Need] = frozenset({"target"})
+    needs: frozenset[Need] = frozenset({"target", "class-scores"})
     options: frozenset[str] = frozenset({"variant", "importance", "specificity", "samples", "noise"})
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
@@ -91,7 +92,7 @@ def importance(work: Work, samples: Samples) -> dict[str, Tensor]:
     """How much worse the model is on `samples` without each channel, float32 one a channel, by layer."""
     inputs = work.task.inputs(samples.inputs)
     if choice(work.settings, "importance", ("loss", "accuracy")) == "accuracy":
-        drops = accuracy_drops(work.model, work.task.predict, inputs, samples.labels, work.layout)
+        drops = accuracy_drops(work.model, with_classes(work.task).predict, inputs, samples.labels, work.layout)
         return {layer: one.float() for layer, one in drops.items()}
     return attribute(work.model, work.task.loss, [(inputs, samples.labels)], work.layout, "ablation")
 
@@ -157,7 +158,9 @@ def _train_on_noise(work: Work) -> Reply:
     wanted[: count // 2] = functional.one_hot(labels, work.classes).to(wanted.dtype)
 
     def divergence(model: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor:
-        return functional.cross_entropy(work.task.predict(model, inputs), wanted[positions], reduction="none")
+        return functional.cross_entropy(
+            with_classes(work.task).predict(model, inputs), wanted[positions], reduction="none"
+        )
 
     recipe = local_recipe(work.training, work.settings)
     recipe = replace(recipe, local_epochs=recipe.local_epochs * work.settings.rounds)

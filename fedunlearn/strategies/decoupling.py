@@ -1,0 +1,142 @@
+"""Clipped gradient ascent on a forget set until the model's answers to it are out of distribution; and its noise.
+
+Steps of plain gradient descent, so that their size says how far the weights can have come: no further than
+step x steps x clip, by the triangle inequality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedunlearn.channels.packing import Portion
+from fedunlearn.config import UnlearnSettings
+from fedunlearn.data.dataset import Samples
+from fedunlearn.strategies.option import positive, whole
+from fedunlearn.tasks.base import Task
+from fedunlearn.tasks.outputs import answers, displacements
+from fedunlearn.tasks.randomness import isolated_seed
+from fedunlearn.tasks.selected_parameters import SelectedParameters
+from fedunlearn.tasks.training import modes_kept, shuffled_batches
+
+STEP, CLIP, MOST_STEPS, BATCH = 0.01, 1.0, 50, 64
+DISPLACED = 0.95
+"""Share of the forget set's answers that are to be displaced."""
+ASCENT_OPTIONS = frozenset({"step", "clip", "max_steps", "check_every"})
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """How the forget set's loss is raised.
+
+    Attributes:
+        step: eta, what a gradient is multiplied by.
+        clip: C, the longest a gradient may be (Euclidean norm over all that moves).
+        most_steps: T_max, after which it ends wherever it is.
+        check_every: steps between two looks at the answers; a look is a pass over the forget set.
+    """
+
+    step: float = STEP
+    clip: float = CLIP
+    most_steps: int = MOST_STEPS
+    check_every: int = 1
+
+    @staticmethod
+    def of(settings: UnlearnSettings) -> Ascent:
+        """What the options say. Raises SettingsError."""
+        return Ascent(
+            positive(settings, "step", STEP),
+            positive(settings, "clip", CLIP),
+            whole(settings, "max_steps", MOST_STEPS, lowest=1),
+            whole(settings, "check_every", 1, lowest=1),
+        )
+
+    @property
+    def bound(self) -> float:
+        """The farthest that the weights can come, eta x T_max x C (Euclidean norm)."""
+        return self.step * self.most_steps * self.clip
+
+
+@dataclass(frozen=True)
+class Decoupled:
+    """What an ascent came to.
+
+    Attributes:
+        steps: that were taken.
+        samples: that were seen, counted as often as they were.
+        displaced: share of the answers that are displaced by the threshold at least, 0 to 1.
+        displacement: mean displacement of the answers, root mean square.
+    """
+
+    steps: int
+    samples: int
+    displaced: float
+    displacement: float
+
+
+def decouple(
+    task: Task,
+    model: nn.Module,
+    forget: Samples,
+    ascent: Ascent,
+    threshold: float,
+    generator: torch.Generator,
+    portion: Portion | None = None,
+) -> Decoupled:
+    """Raise the loss of `forget` in place until 95 % of the answers are displaced by `threshold` at least.
+
+    The loss is computed in evaluation mode: statistics of normalisation layers stay those of the retained samples.
+
+    Args:
+        forget: one sample at least.
+        threshold: lambda, a root mean square distance; see `fedunlearn.tasks.outputs`.
+        portion: the rows that may change; None: everything.
+    """
+    before = answers(task, model, forget)
+    steps = seen = 0
+    displacement = torch.zeros(len(forget))
+    batches: Iterator[Tensor] = iter(())
+    with (
+        modes_kept(model),
+        isolated_seed(int(torch.randint(2**62, (), generator=generator))),
+        SelectedParameters(model, portion) as selected,
+    ):
+        model.eval()
+        while steps < ascent.most_steps and not is_displaced(displacement, threshold):
+            batch = next(batches, None)
+            if batch is None:
+                batches = shuffled_batches(len(forget), BATCH, generator, pairs_needed=False)
+                batch = next(batches)
+            selected.zero_gradients()
+            task.loss(model, task.inputs(forget.inputs[batch]), forget.labels[batch]).mean().backward()
+            selected.collect_gradients()
+            _climb(selected.leaves, ascent)
+            selected.write_back()
+            steps, seen = steps + 1, seen + len(batch)
+            if steps % ascent.check_every == 0 or steps == ascent.most_steps:
+                displacement = displacements(task, model, forget, before)
+    share = float((displacement >= threshold).double().mean())
+    return Decoupled(steps, seen, share, float(displacement.mean()))
+
+
+def is_displaced(displacement: Tensor, threshold: float) -> bool:
+    """Whether the 5 % quantile of displacements reaches the threshold: 95 % of them do."""
+    return float((displacement >= threshold).double().mean()) >= DISPLACED
+
+
+@torch.no_grad()
+def _climb(leaves: list[Tensor], ascent: Ascent) -> None:
+    gradients = [(leaf, leaf.grad) for leaf in leaves if leaf.grad is not None]
+    norm = float(torch.stack([gradient.double().square().sum() for _, gradient in gradients]).sum().sqrt())
+    for leaf, gradient in gradients:
+        leaf.add_(gradient, alpha=ascent.step * min(1.0, ascent.clip / max(norm, 1e-12)))
+
+
+@torch.no_grad()
+def add_noise(model: nn.Module, deviation: float, generator: torch.Generator) -> None:
+    """Add N(0, deviation^2) to every parameter, in place."""
+    for parameter in model.parameters():
+        parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=deviation)
