@@ -30,8 +30,8 @@ def examine(
     samples: Samples,
     classes: int,
     true_labels: Tensor | None = None,
-    with_errors: bool = False,
     counts_alone: bool = False,
+    with_errors: bool = False,
 ) -> Findings:
     """Counts, sums and a histogram of one group of samples, by flat names.
 
@@ -39,8 +39,8 @@ def examine(
         samples: the group, at least one sample.
         classes: number of classes K.
         true_labels: given for canaries, whose recorded labels are wrong; adds their exposure.
-        with_errors: add how far completed images are from the true ones, for a task that answers with images.
         counts_alone: leave sums and histogram out, whatever the group's size.
+        with_errors: add how far completed images are from the true ones, for a task that answers with images.
     """
     result = evaluate(task, model, samples)
     found: Findings = dict(tally(result, samples.labels, classes))

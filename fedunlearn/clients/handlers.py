@@ -228,8 +228,15 @@ def audit(message: Message, site: Site) -> Message:
             continue
         true_labels = site.holding.true_labels[members] if group == "forget.canaries" else None
         samples = site.holding.samples.take(members)
-        with_errors, withhold = bool(config.get("errors", False)), subtractable and group == "forget.all"
-        found = examine(site.task, model, samples, site.classes, true_labels, with_errors, withhold)
+        found = examine(
+            site.task,
+            model,
+            samples,
+            site.classes,
+            true_labels,
+            counts_alone=subtractable and group == "forget.all",
+            with_errors=bool(config.get("errors", False)),
+        )
         for name, value in found.items():
             metrics[f"{group}.{name}"] = value
     return Message(RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)

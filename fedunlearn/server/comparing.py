@@ -114,7 +114,7 @@ def compare(
         cost = price.of_rows(ledger.rounds(branch.name), ledger.phases(branch.name), history)
         models[kind] = {"digest": branch.head, **examiner.in_full(model, measured, classes), "cost": cost}
     states = {kind: session.models.load(entry["digest"]) for kind, entry in models.items()}
-    for kind, figures in image_figures(grid, session, roster, job, states, base).items():
+    for kind, figures in image_figures(grid, session, roster, measured, states, base).items():
         models[kind]["images"] = figures
     document = {
         "models": models,

@@ -74,7 +74,8 @@ def probabilities(session: Session, own: Holding) -> np.ndarray:
 
 @pytest.mark.parametrize("text", ["random", "random:0", "random:1", "hardest:x", "easiest:0.1", ""])
 def test_what_is_no_rule_is_told(text: str) -> None:
-    with pytest.raises(SettingsError, match="expected a list of indices, triggered, or random:SHARE or hardest"):
+    expected = "expected a list of indices, triggered, or random:SHARE or hardest:SHARE or memorised:SHARE"
+    with pytest.raises(SettingsError, match=expected):
         parse_rule(text)
 
 
@@ -88,6 +89,14 @@ def test_random_samples_are_a_share_of_what_is_trained_on_and_follow_the_seed(tr
         assert set(positions) <= set(trains_on.tolist())
     assert chosen_samples(session, "random:0.1", 1) == {1: found[1]}
     assert found[0] != found[1]
+
+
+def test_what_earlier_requests_named_is_not_picked_again(trained: Path) -> None:
+    session = session_of(trained)
+    for rule in ("random:0.2", "hardest:0.1"):
+        (first,) = chosen_samples(session, rule, 1).values()
+        (second,) = chosen_samples(session, rule, 1, {1: first}).values()
+        assert second and not set(first) & set(second)
 
 
 def test_the_triggered_are_those_that_were_planted(tmp_path: Path) -> None:
@@ -106,14 +115,6 @@ def test_the_triggered_are_those_that_were_planted(tmp_path: Path) -> None:
     assert chosen_samples(session, "triggered", 1) == found
     with pytest.raises(RequestError, match="comes to no sample"):
         chosen_samples(session, "triggered", 0)
-
-
-def test_what_earlier_requests_named_is_not_picked_again(trained: Path) -> None:
-    session = session_of(trained)
-    for rule in ("random:0.2", "hardest:0.1"):
-        (first,) = chosen_samples(session, rule, 1).values()
-        (second,) = chosen_samples(session, rule, 1, {1: first}).values()
-        assert second and not set(first) & set(second)
 
 
 def test_the_hardest_are_known_by_heart_and_no_other_known_one_is_harder(trained: Path) -> None:
