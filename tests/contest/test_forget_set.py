@@ -48,7 +48,12 @@ def test_random_samples_are_a_share_of_what_is_trained_on_and_follow_the_seed(tr
 
 
 def test_the_triggered_are_those_that_were_planted(tmp_path: Path) -> None:
-    settings = {"clients": 3, "rounds": 1, "partition": "iid", "backdoor": "client=1,share=0.2,target=0,size=2,margin=0"}
+    settings = {
+        "clients": 3,
+        "rounds": 1,
+        "partition": "iid",
+        "backdoor": "client=1,share=0.2,target=0,size=2,margin=0",
+    }
     Federation.simulate("digits", out=tmp_path / "run", **settings)
     session = session_of(tmp_path / "run")
     found = chosen_samples(session, "triggered", None)

@@ -57,9 +57,9 @@ def test_with_the_noise_of_ddpm_its_mean_is_the_posterior_of_a_gaussian(step: in
     made, clean, noisy, before = taken(step, eta=1.0)
     ratio = kept(step) / kept(before)
     prior_precision, likelihood_precision = 1 / (1 - kept(before)), ratio / (1 - ratio)
-    mean = (
-        prior_precision * math.sqrt(kept(before)) * clean + likelihood_precision * noisy / math.sqrt(ratio)
-    ) / (prior_precision + likelihood_precision)
+    mean = (prior_precision * math.sqrt(kept(before)) * clean + likelihood_precision * noisy / math.sqrt(ratio)) / (
+        prior_precision + likelihood_precision
+    )
     assert torch.allclose(made, mean, atol=2e-3)
 
 
