@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,15 +87,31 @@ def prepared_methods() -> tuple[str, ...]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Five clients, of whom client 1 leaves with everything; every method that asks for it was prepared for."""
     folder = tmp_path_factory.mktemp("place") / "run"
+    with place_of("digits", folder, prepare_for=",".join(prepared_methods())) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def image_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """The same clients, whose model completes images."""
+    with place_of(
+        "inpainting:digits", tmp_path_factory.mktemp("images") / "run", network="auto-encoder-small"
+    ) as found:
+        yield found
+
+
+@contextmanager
+def place_of(task: str, folder: Path, **settings: Any) -> Iterator[Place]:
+    """Five clients of a task that have filed a request of every scope."""
     federation = Federation.simulate(
-        "digits",
+        task,
         clients=5,
         partition="iid",
         rounds=2,
         local_epochs=3,
         learning_rate=0.1,
-        prepare_for=",".join(prepared_methods()),
         out=folder,
+        **settings,
     )
     federation.train()
     session = federation._session()

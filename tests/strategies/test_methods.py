@@ -23,6 +23,8 @@ from fedunlearn.strategies.serving import TargetGone
 from fedunlearn.tasks.training import train_locally
 
 CASES = [(name, scope) for name in methods.names() for scope in sorted(methods.get(name).scopes)]
+OF_IMAGES = {"other-goals", "encoder"}
+"""What a method may need of a task that only tasks have which answer with images."""
 BACKDOOR = "client=0,share=0.5,target=0,size=2,margin=0"
 
 
@@ -31,8 +33,15 @@ def settings_for(name: str, rounds: int = 2, **changes: object) -> UnlearnSettin
     return UnlearnSettings(method=name, rounds=rounds, options=options, **changes)  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def suited(request: pytest.FixtureRequest, name: str):
+    """A place whose task has what the method needs of one."""
+    return request.getfixturevalue("image_place" if methods.get(name).needs & OF_IMAGES else "place")
+
+
 @pytest.mark.parametrize(("name", "scope"), CASES)
-def test_a_method_keeps_its_contract(place, name, scope) -> None:
+def test_a_method_keeps_its_contract(suited, name, scope) -> None:
+    place = suited
     settings = settings_for(name, rounds=1)
     before = digest_state(place.model)
     place.heard.clear()
@@ -83,11 +92,11 @@ def test_a_method_says_what_it_is(name) -> None:
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_a_scope_that_is_not_served_is_refused(place, name) -> None:
+def test_a_scope_that_is_not_served_is_refused(suited, name) -> None:
     method = methods.get(name)
     narrow = SimpleNamespace(name=name, scopes=frozenset({"client"}), phases=method.phases)
     with pytest.raises(RequestError, match="does not serve requests of scope samples; it serves client"):
-        place.serve("samples", settings_for(name), method=narrow)
+        suited.serve("samples", settings_for(name), method=narrow)
 
 
 def test_retraining_is_an_ordinary_training_of_the_rest(place) -> None:
@@ -210,12 +219,12 @@ def test_the_mask_is_all_that_the_target_says(place) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if "target" in methods.get(name).needs])
-def test_without_the_target_that_it_needs_a_method_pretends_nothing(place, name) -> None:
+def test_without_the_target_that_it_needs_a_method_pretends_nothing(suited, name) -> None:
     """The server retrains instead, which it does for no other error."""
     scope, target = ("client", 1) if "client" in methods.get(name).scopes else ("classes", 0)
-    alone = replace(place.roster, members={c: m for c, m in place.roster.members.items() if c != target})
+    alone = replace(suited.roster, members={c: m for c, m in suited.roster.members.items() if c != target})
     with pytest.raises(TargetGone, match=r"there is no target client|no target answered"):
-        place.serve(scope, settings_for(name, 1), roster=alone)
+        suited.serve(scope, settings_for(name, 1), roster=alone)
 
 
 def test_a_random_ranking_takes_as_many_channels_as_the_method(place) -> None:
@@ -228,3 +237,18 @@ def test_a_random_ranking_takes_as_many_channels_as_the_method(place) -> None:
     sizes = [{layer: len(rows) for layer, rows in state.mask.selected.items()} for state in (own, control)]
     assert sizes[0] == sizes[1]
     assert own.mask != control.mask
+
+
+@pytest.mark.parametrize("name", [name for name in methods.names() if methods.get(name).needs & OF_IMAGES])
+def test_a_task_that_has_not_what_a_method_needs_of_it_is_told_before_anything_is_sent(place, name) -> None:
+    place.heard.clear()
+    with pytest.raises(RequestError, match="needs a task whose model"):
+        place.serve("classes", settings_for(name, 1))
+    assert not place.heard
+
+
+@pytest.mark.parametrize("name", ["decouple-retain", "ascent-only", "max-loss", "nabla-tau", "fine-tune", "retrain"])
+def test_a_method_that_needs_a_loss_alone_serves_images_too(image_place, name) -> None:
+    state, witness = image_place.serve("client", settings_for(name, 1))
+    assert digest_state(state.model) != digest_state(image_place.model)
+    assert all(not report.outcome.dropped for report in witness.reports)
