@@ -30,7 +30,11 @@ class FederationSettings(BaseModel):
     task: str = "mnist5k"
     clients: Annotated[int, Field(ge=2)] = 10
     partition: str = "dirichlet:1.0"
-    rounds: PositiveInt = 15
+    init: Annotated[str, Field(min_length=1)] | None = None
+    """The model that training starts from: a safetensors file or torchvision:NAME, and once it is read its digest;
+    None: a newly initialised one."""
+    rounds: Annotated[int, Field(ge=0)] = 15
+    """0 only with `init`: requests are then served against that model as it is."""
     local_epochs: PositiveInt = 2
     learning_rate: Annotated[float, Field(gt=0)] = 0.02
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -69,6 +73,13 @@ class FederationSettings(BaseModel):
     def prepared_methods(self) -> tuple[str, ...]:
         """The names in `prepare_for`."""
         return tuple(filter(None, self.prepare_for.split(",")))
+
+    @field_validator("rounds")
+    @classmethod
+    def _trained_somewhere(cls, rounds: int, info: ValidationInfo) -> int:
+        if rounds == 0 and info.data.get("init") is None:
+            raise ValueError("expected 1 or more, or a model to start from (init)")
+        return rounds
 
     @field_validator("workers", "cohort", mode="before")
     @classmethod

@@ -24,6 +24,7 @@ from fedunlearn.server.certificate import Issued
 from fedunlearn.server.choosing import OnChoice
 from fedunlearn.server.erasing import Erasure
 from fedunlearn.server.failures import recorded
+from fedunlearn.server.initial_model import with_initial_model
 from fedunlearn.server.ledger_tables import BranchRow
 from fedunlearn.server.life_cycle import DeletionRequest
 from fedunlearn.server.run_folder import RunFolder
@@ -74,7 +75,11 @@ class Federation:
         path = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="fedunlearn-"))
         if not RunFolder.exists(path):
             cls(RunFolder(path.absolute(), wanted, ""))._check_data()
-        return cls(RunFolder.of(path, wanted, ledger))
+        wanted, initial = with_initial_model(wanted)
+        folder = RunFolder.of(path, wanted, ledger)
+        if initial is not None:
+            initial.keep(folder)
+        return cls(folder)
 
     @classmethod
     def open(cls, out: Path | str, workers: int | str | None = None) -> Federation:

@@ -153,3 +153,20 @@ def test_the_example_of_the_readme(
     shown = capsys.readouterr().out
     assert "forget everything that client 0 contributed" in " ".join(shown.split())
     assert shown.rstrip().endswith("report.html")
+
+
+def test_continual_forgetting(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_code("continual-forgetting.md", folder, "sequence")
+    printed = (folder / "sequence.py").read_text(encoding="utf-8")
+    # The same code on smaller images, in as few passes as there can be.
+    quicker = {'"mnist5k"': '"digits"', 'out="run"': f'rounds=1, local_epochs=1, class_harm=1.0, out="{folder}/run"'}
+    quicker |= {"rounds=3, local_epochs=2)": "rounds=1, local_epochs=1)"}
+    for text, instead in quicker.items():
+        assert printed.count(text) == 1
+        printed = printed.replace(text, instead)
+    (folder / "sequence.py").write_text(printed, encoding="utf-8")
+    load("sequence")
+    told = capsys.readouterr().out.splitlines()
+    assert [line.partition("]")[0] for line in told] == ["[8, 9", "[6, 7", "[4, 5", "[2, 3"]
+    served = Federation.open(folder / "run").requests()
+    assert [one.state for one in served] == ["done"] * 4

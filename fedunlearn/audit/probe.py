@@ -6,6 +6,10 @@ learned without a class separate it to some degree, too.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,6 +20,7 @@ from fedunlearn.channels.layout import evaluation_mode
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError
 from fedunlearn.tasks.base import Task, with_classes
+from fedunlearn.tasks.training import evaluate
 
 
 def linear_probe(
@@ -57,6 +62,50 @@ def linear_probe(
     with torch.no_grad():
         predictions = functional.linear(answers, *layer).argmax(dim=1)
     return accuracy.combine(accuracy.count(predictions, test.labels, classes))
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """What a new output layer finds of forgotten classes; mean test accuracies over them, 0 to 1.
+
+    Attributes:
+        own: with the model's own output layer.
+        probed: with the new one. Where it is the higher one, the class was still there and only the head was fooled.
+    """
+
+    own: float
+    probed: float
+
+
+def erasure_probe(
+    task: Task,
+    model: nn.Module,
+    output_layer: str,
+    train: Samples,
+    test: Samples,
+    forgotten: Sequence[int],
+    generator: torch.Generator,
+    share: float = 0.1,
+    epochs: int = 20,
+) -> Erasure:
+    """The erasure probe of GS-LoRA's authors: the head is trained anew on a share of all data, the rest is frozen.
+
+    Args:
+        train: forgotten and retained samples. test: what both heads are measured on.
+        share: of `train` that is used, above 0 to 1; the authors' tenth.
+
+    Raises:
+        DataError: there is nothing to train on, or no test sample of a forgotten class.
+    """
+    classes = int(torch.cat([train.labels, test.labels]).max()) + 1
+    some = train.some(math.ceil(share * len(train)), generator)
+    new = linear_probe(task, model, output_layer, some, test, epochs, generator, classes)
+    answers = evaluate(task, model, test).predictions
+    own = accuracy.combine(accuracy.count(answers, test.labels, classes)).over(forgotten)
+    probed = new.over(forgotten)
+    if own is None or probed is None:
+        raise DataError("an erasure probe needs test samples of the forgotten classes; got none.")
+    return Erasure(own, probed)
 
 
 def features(task: Task, model: nn.Module, output_layer: str, raw: Tensor, batch_size: int = 512) -> Tensor:

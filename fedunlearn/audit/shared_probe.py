@@ -99,15 +99,21 @@ def measure(subject: Subject, generator: torch.Generator) -> Finding:
     network = subject.network(subject.model)
     inputs = projected(features(subject.task, network, subject.layout.output_layer, samples.inputs))
     if subject.role == "server":
-        return {"inputs": inputs.flatten().tolist(), "labels": samples.labels.tolist()}  # type: ignore[dict-item]
+        own = subject.evaluate(subject.model, samples).predictions
+        found = {"inputs": inputs.flatten().tolist(), "labels": samples.labels.tolist(), "own": own.tolist()}
+        return found  # type: ignore[return-value]
     return sums(inputs, samples.labels, subject.classes) or {}
 
 
 def combine(gathered: Gathered) -> Mapping[str, Value]:
-    """Accuracy and loss on the test samples of the forgotten classes (of all where none is named), and accuracy."""
+    """Accuracy and loss on the test samples of the forgotten classes (of all where none is named), and accuracy.
+
+    What the probe finds there beyond the model's own output layer is "regained": then only that layer had forgotten
+    (the erasure probe of GS-LoRA's authors, who train a head on a tenth of the data).
+    """
     classes = gathered.sizes.classes
     found = add([*_given(gathered.target), *_given(gathered.remaining)])
-    names = (NAME, f"{NAME}.loss", f"{NAME}.overall")
+    names = (NAME, f"{NAME}.loss", f"{NAME}.overall", f"{NAME}.regained")
     if found is None or not gathered.server:
         why = f"{NAME} needs {MINIMUM_SAMPLES} samples of a class at one client, and a test set; there is none."
         return dict.fromkeys(names, Value.refusal(why))
@@ -121,8 +127,11 @@ def combine(gathered: Gathered) -> Mapping[str, Value]:
     asked = torch.isin(labels, torch.tensor(gathered.forgotten_classes, dtype=torch.int64))
     if not bool(asked.any()):
         asked = torch.ones_like(asked)
+    found_again = float(right[asked].double().mean())
+    own = (torch.tensor(gathered.server["own"]) == labels)[asked].double().mean()
     return {
-        NAME: Value.rate(float(right[asked].double().mean()), int(asked.sum())),
+        NAME: Value.rate(found_again, int(asked.sum())),
+        f"{NAME}.regained": Value(found_again - float(own)),
         f"{NAME}.loss": Value.loss(float(losses[asked].mean())),
         f"{NAME}.overall": Value.rate(float(right.double().mean()), len(right)),
     }

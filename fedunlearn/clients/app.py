@@ -70,7 +70,12 @@ def _behind_guard(handler: SiteHandler, site_of: SiteOf) -> Callable[[Message, C
     def channels(context: Context) -> Mapping[str, int]:
         return {group.layer: group.channels for group in site_of(context).layout.groups}
 
-    return guarded(handle, channels, lambda context: site_of(context).classes)
+    return guarded(
+        handle,
+        channels,
+        lambda context: site_of(context).classes,
+        lambda context: site_of(context).features,
+    )
 
 
 app = client_app()

@@ -20,6 +20,7 @@ from fedunlearn.clients.guard_arrays import (
     Judge,
     channel_indices,
     counts_by_bin,
+    feature_sums,
     like_incoming,
     no_array,
     score_per_channel,
@@ -91,7 +92,7 @@ class Allowed:
     announcement: bool = False
 
 
-def check(incoming: Message, reply: RecordDict, channels: Mapping[str, int], classes: int) -> None:
+def check(incoming: Message, reply: RecordDict, channels: Mapping[str, int], classes: int, features: int = 0) -> None:
     """Raise ClientError naming the first record of `reply` that is not allowed.
 
     The sentence says what was expected and nothing of what was found, because it is sent.
@@ -101,9 +102,10 @@ def check(incoming: Message, reply: RecordDict, channels: Mapping[str, int], cla
         reply: what the handler wants to send.
         channels: layer name -> number of channels of the client's own model.
         classes: number of classes; lists of counts may be that long, histograms as long as their bins.
+        features: numbers that go into the output layer of the client's own model.
     """
     kind = incoming.metadata.message_type
-    allowed = _allowed(incoming, channels, classes)
+    allowed = _allowed(incoming, channels, classes, features)
     for name, record in reply.items():
         if isinstance(record, ArrayRecord) and name == ARRAYS:
             for key, array in record.items():
@@ -127,7 +129,7 @@ def check(incoming: Message, reply: RecordDict, channels: Mapping[str, int], cla
             raise _refused(kind, repr(_short(name)), "no such record")
 
 
-def _allowed(incoming: Message, channels: Mapping[str, int], classes: int) -> Allowed:
+def _allowed(incoming: Message, channels: Mapping[str, int], classes: int, features: int) -> Allowed:
     kind = incoming.metadata.message_type
     if kind in ("query.requests", "query.acknowledge"):
         return Allowed(no_array, announcement=True)
@@ -137,6 +139,8 @@ def _allowed(incoming: Message, channels: Mapping[str, int], classes: int) -> Al
         return Allowed(channel_indices(channels), QUERY_NUMBERS.__contains__)
     if kind == "query.activations":
         return Allowed(score_per_class_and_channel(channels, classes), QUERY_NUMBERS.__contains__)
+    if kind == "query.prototypes":
+        return Allowed(feature_sums(classes, features), QUERY_NUMBERS.__contains__)
     if kind == "query.importance":
         return Allowed(like_incoming(incoming), QUERY_NUMBERS.__contains__)
     if kind == "query.errors":
@@ -241,7 +245,10 @@ def _refused(kind: str, where: str, expected: str) -> ClientError:
 
 
 def guarded(
-    handler: Handler, channels: Callable[[Context], Mapping[str, int]], classes: Callable[[Context], int]
+    handler: Handler,
+    channels: Callable[[Context], Mapping[str, int]],
+    classes: Callable[[Context], int],
+    features: Callable[[Context], int] = lambda context: 0,
 ) -> Handler:
     """`handler` behind the guard; an exception becomes an error reply of one sentence.
 
@@ -252,7 +259,7 @@ def guarded(
         try:
             reply = handler(message, context)
             if reply.has_content():
-                check(message, reply.content, channels(context), classes(context))
+                check(message, reply.content, channels(context), classes(context), features(context))
                 # A message of our own: what the handler wrote on the envelope stays here.
                 return Message(reply.content, reply_to=message)
             raise ClientError(f"the handler of {message.metadata.message_type!r} answered with an error of its own.")

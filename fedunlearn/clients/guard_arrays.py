@@ -9,6 +9,7 @@ from io import BytesIO
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 
+from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.flower_arrays import LiveArray
 from fedunlearn.strategies.content import ARRAYS
 
@@ -41,6 +42,23 @@ def score_per_class_and_channel(channels: Mapping[str, int], classes: int) -> Ju
         if name not in shapes:
             return f"the name of a layer ({', '.join(channels)})"
         return _unlike(array, "float32", shapes[name])
+
+    return judge
+
+
+def feature_sums(classes: int, features: int) -> Judge:
+    """Aggregates only: sums of features by class, each over 20 samples at least or zero, and beside them how many."""
+
+    def judge(name: str, array: Array) -> str | None:
+        if name != "classes":
+            return "the one array 'classes'"
+        wrong = _unlike(array, "float32", (classes, features + 1))
+        if wrong:
+            return wrong
+        rows = array.numpy()
+        counted = rows[:, -1]
+        fine = (counted >= MINIMUM_SAMPLES) | ~rows.any(axis=1)
+        return None if fine.all() else f"sums over {MINIMUM_SAMPLES} samples of a class at least, or zeros"
 
     return judge
 

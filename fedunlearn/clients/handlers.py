@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from torch import nn
 
 from fedunlearn.announcement import check_request_id
 from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.audit.examination import examine
+from fedunlearn.channels.adapters import AdapterPlan, Adapters, adapted
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion, digest_state, unpack
 from fedunlearn.clients.heads import HeadStore
@@ -28,6 +30,7 @@ from fedunlearn.files import atomic_write_bytes
 from fedunlearn.ledger_head import RECORD, from_record
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.content import (
+    ADAPTERS,
     ARRAYS,
     BASE,
     CONFIG,
@@ -35,6 +38,7 @@ from fedunlearn.strategies.content import (
     FLAGS,
     MASK,
     METRICS,
+    PLAN,
     array_record,
     numpy_arrays,
     state_of,
@@ -144,7 +148,6 @@ def phase_work(message: Message, site: Site) -> tuple[Phase, Work] | None:
     positions = site.forget_positions(requests)
     mask, portion = _what_moves(message, site, base)
     records = message.content.array_records
-    state = unpack(base, numpy_arrays(records[ARRAYS]), portion) if ARRAYS in records else base
     seed = derive_seed(_integer(config, "seed"), message.metadata.message_type, number, site.client)
 
     def keep(name: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -155,7 +158,7 @@ def phase_work(message: Message, site: Site) -> tuple[Phase, Work] | None:
     work = Work(
         role="target" if len(positions) else "remaining",
         task=site.task,
-        model=site.load(state),
+        model=_received(message, site, base, portion),
         base=base,
         layout=site.layout,
         mask=mask,
@@ -283,8 +286,28 @@ def base_model(message: Message, site: Site) -> State | None:
 
 
 def _what_moves(message: Message, site: Site, base: State) -> tuple[ChannelMask | None, Portion]:
+    plan = _plan(message)
+    if plan is not None:
+        return None, plan.portion
     if MASK not in message.content.array_records:
         return None, Portion.everything(base)
     mask = ChannelMask.from_arrays(numpy_arrays(message.content.array_records[MASK]))
     mask.validate(site.layout)
     return mask, mask.portion(site.layout)
+
+
+def _received(message: Message, site: Site, base: State, portion: Portion) -> nn.Module:
+    """The model that the message is about: the base, with what came of its moving part, or of its adapters."""
+    records, plan = message.content.array_records, _plan(message)
+    packed = numpy_arrays(records[ARRAYS]) if ARRAYS in records else None
+    if plan is None:
+        return site.load(base if packed is None else unpack(base, packed, portion))
+    adapters = Adapters.fresh(plan, base)
+    if packed is not None:
+        adapters = replace(adapters, factors=unpack(adapters.factors, packed, portion))
+    return adapted(site.load(base), adapters)
+
+
+def _plan(message: Message) -> AdapterPlan | None:
+    record = message.content.config_records.get(ADAPTERS)
+    return None if record is None else AdapterPlan.of_text(str(record.get(PLAN)))

@@ -80,6 +80,11 @@ class Site:
         """The key that signs this client's requests; the server registers it at first contact."""
         return ClientKey.of(self.folder).public_key
 
+    @property
+    def features(self) -> int:
+        """How many numbers go into the output layer."""
+        return int(self.blank.state_dict()[self.layout.output[0]].shape[1])
+
     def load(self, state: ModelState) -> nn.Module:
         """The federation's model with `state` in it. Raises ClientError when it does not fit."""
         try:

@@ -16,6 +16,7 @@ from fedunlearn.config import settings_from_run_config
 from fedunlearn.errors import ClientError, SettingsError
 from fedunlearn.server import jobs
 from fedunlearn.server.failures import recorded
+from fedunlearn.server.initial_model import with_initial_model
 from fedunlearn.server.run_folder import RunFolder
 from fedunlearn.server.session import Session
 from fedunlearn.strategies.asked import check_prepare_for
@@ -35,7 +36,10 @@ def main(grid: Grid, context: Context) -> None:
     if not out.is_absolute():
         raise SettingsError(f"out = {str(out)!r}: expected the absolute path of the run folder.")
     check_prepare_for(settings.prepared_methods)
+    settings, initial = with_initial_model(settings)
     folder = RunFolder.of(out, settings)
+    if initial is not None:
+        initial.keep(folder)
     session = Session(folder)
     await_clients(grid, settings.clients)
     with folder.locked("flwr run"), recorded(session, "flwr run"):

@@ -77,10 +77,16 @@ def compare(
         "retrained-same-budget": UnlearnSettings(method="retrain", **budget),
     }
     rounds = original_rounds(session, job)
-    full = UnlearnSettings(method="retrain", rounds=rounds, local_epochs=settings.local_epochs)
-    known = ledger.branch(BranchPlan("retrained", full).name(job, base_digest(session, job)))
-    if retrain or (known is not None and known.state == "done"):
-        plans = {"retrained": full, **plans}
+    if rounds:
+        full = UnlearnSettings(method="retrain", rounds=rounds, local_epochs=settings.local_epochs)
+        known = ledger.branch(BranchPlan("retrained", full).name(job, base_digest(session, job)))
+        if retrain or (known is not None and known.state == "done"):
+            plans = {"retrained": full, **plans}
+    elif retrain:
+        raise RequestError(
+            "the original model was not trained here, so that there is no training to repeat; compare without "
+            "retraining (--no-retrain)."
+        )
     plans |= dict(controls or {})
     branches = {"unlearned": unlearned}
     for kind, plan in plans.items():

@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import FedunlearnError, RequestError, SettingsError
 from fedunlearn.progress import in_words
+from fedunlearn.server import initial_model
 from fedunlearn.server.acceptance import check_acceptable
 from fedunlearn.server.branches import (
     MAIN,
@@ -47,12 +48,15 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
     A training that was killed goes on after its last finished round.
     """
     settings, ledger, models = session.settings, session.ledger, session.models
-    total = rounds or settings.rounds
+    total = settings.rounds if rounds is None else rounds
     if ledger.branch(MAIN) is None:
         ledger.create_branch(MAIN, MAIN, models.save(session.fresh(settings.seed)))
+        if settings.init is not None:
+            ledger.append_event("initial-model", initial_model.facts_of(session.folder))
     last = ledger.last_round(MAIN)
     done = 0 if last is None else last.number
     if done >= total:
+        ledger.set_branch_state(MAIN, "done")
         return
     _serve_interrupted(grid, session, unlearn or UnlearnSettings())
 
@@ -175,6 +179,11 @@ def retrain(grid: Grid, session: Session, ids: Sequence[str], rounds: int | None
     roster, _ = gather(grid, session.ledger, session.settings.timeout)
     job = job_for([session.ledger.request(id) for id in ids])
     whole = original_rounds(session, job)
+    if not (rounds or whole):
+        raise RequestError(
+            "the model that the request found was not trained here, so that there are no rounds to repeat; say how "
+            "many."
+        )
     kind = "retrained" if rounds in (None, whole) else "retrained-shorter"
     settings = UnlearnSettings(method="retrain", rounds=rounds or whole, local_epochs=session.settings.local_epochs)
     branch = run_branch(grid, session, roster, job, BranchPlan(kind, settings))
@@ -281,10 +290,13 @@ def _unlearned(grid: Grid, session: Session, roster: Roster, job: Job, settings:
     try:
         return run_branch(grid, session, roster, job, BranchPlan("unlearned", settings))
     except (TargetGone, TooFewReferences) as why:
+        rounds = original_rounds(session, job)
+        if not rounds:
+            raise  # of a training that took place elsewhere there is nothing to repeat
         # Nothing can be localised without the target, or the others' mean; starting again needs neither.
         update = {
             "method": "retrain",
-            "rounds": original_rounds(session, job),
+            "rounds": rounds,
             "local_epochs": session.settings.local_epochs,
         }
         detail = {"why": str(why), "instead": "retrain", "asked": settings.method}

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from fedunlearn.channels.adapters import AdapterPlan, Adapters
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import digest_state
 from fedunlearn.progress import in_words
@@ -17,7 +18,7 @@ from fedunlearn.strategies.exchange import Outcome
 from fedunlearn.strategies.method import State
 from fedunlearn.strategies.serving import PhaseReport
 
-_MASK, _ARRAY = "mask/", "array/"
+_MASK, _ARRAY, _ADAPTER, _PLAN = "mask/", "array/", "adapter/", "adapter-plan"
 
 
 class LedgerRecorder:
@@ -155,6 +156,9 @@ def _save_extras(state: State, session: Session) -> str | None:
     extras = {f"{_ARRAY}{name}": torch.from_numpy(np.array(array)) for name, array in state.arrays.items()}
     if state.mask is not None:
         extras |= {f"{_MASK}{layer}": channels for layer, channels in state.mask.selected.items()}
+    if state.adapters is not None:
+        extras |= {f"{_ADAPTER}{name}": factor for name, factor in state.adapters.factors.items()}
+        extras[_PLAN] = torch.tensor(list(state.adapters.plan.to_text().encode()), dtype=torch.uint8)
     return session.models.save(extras) if extras else None
 
 
@@ -164,4 +168,8 @@ def _with_extras(state: State, digest: str | None, session: Session) -> State:
     extras = session.models.load(digest)
     selected = {n.removeprefix(_MASK): t for n, t in extras.items() if n.startswith(_MASK)}
     arrays = {n.removeprefix(_ARRAY): t.numpy() for n, t in extras.items() if n.startswith(_ARRAY)}
-    return replace(state, mask=ChannelMask(selected) if selected else None, arrays=arrays)
+    adapters = None
+    if _PLAN in extras:
+        factors = {n.removeprefix(_ADAPTER): t for n, t in extras.items() if n.startswith(_ADAPTER)}
+        adapters = Adapters(AdapterPlan.of_text(bytes(extras[_PLAN].tolist()).decode()), factors)
+    return replace(state, mask=ChannelMask(selected) if selected else None, arrays=arrays, adapters=adapters)

@@ -101,6 +101,10 @@ class Session:
         return TrainingSettings.of(self.settings)
 
     def fresh(self, seed: int) -> ModelState:
+        """What training starts from: the model that the settings name, or else a newly initialised one."""
+        return self.fresh_weights(seed) if self.settings.init is None else self.models.load(self.settings.init)
+
+    def fresh_weights(self, seed: int) -> ModelState:
         """The state of a newly initialised model."""
         return dict(self.task.build(self.settings.network, seed, self.dataset).state_dict())
 

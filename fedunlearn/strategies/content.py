@@ -14,7 +14,9 @@ from fedunlearn.flower_arrays import live_record, view
 
 ARRAYS, MASK, EXTRA, BASE = "arrays", "mask", "extra", "base"
 """Names of the array records that a message of this package may hold."""
-CONFIG, METRICS, FLAGS = "config", "metrics", "flags"
+CONFIG, METRICS, FLAGS, ADAPTERS = "config", "metrics", "flags", "adapters"
+PLAN = "plan"
+"""Under `ADAPTERS`: which adapters the model's moving part consists of."""
 
 # Scalars are counted at eight bytes each; Flower's envelope differs between engines and is not counted.
 SCALAR_BYTES = 8

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fedunlearn.announcement import Scope
+from fedunlearn.channels.adapters import Adapters
 from fedunlearn.channels.layout import Layout
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion, pack, unpack
@@ -68,6 +69,8 @@ class State:
         network: a model state -> a network with these weights, a new one each time; None: not known.
         prepared_for: methods for which clients prepared something while the federation trained.
         initial: the model that the federation's training started from, which knows nobody's data; empty: not known.
+        adapters: low-rank factors beside the base's weights, which are then all that moves; None: the model itself
+            moves. `model` is the base with them merged.
     """
 
     base: ModelState
@@ -87,19 +90,34 @@ class State:
     network: Callable[[ModelState], nn.Module] | None = None
     prepared_for: tuple[str, ...] = ()
     initial: ModelState = field(default_factory=dict)
+    adapters: Adapters | None = None
 
     @property
     def portion(self) -> Portion:
-        """The named parameters that move."""
+        """The named parameters that move: everything, selected channels, or adapters."""
+        if self.adapters is not None:
+            return self.adapters.plan.portion
         return Portion.everything(self.base) if self.mask is None else self.mask.portion(self.layout)
+
+    @property
+    def moving(self) -> ModelState:
+        """What `portion` is a portion of: the model so far, or its adapters."""
+        return self.model if self.adapters is None else self.adapters.factors
 
     def packed(self) -> dict[str, np.ndarray]:
         """The moving part of the model so far."""
-        return pack(self.model, self.portion)
+        return pack(self.moving, self.portion)
 
     def with_packed(self, packed: Mapping[str, np.ndarray]) -> State:
         """This state with the moving part of the model replaced."""
-        return replace(self, model=unpack(self.model, dict(packed), self.portion))
+        after = unpack(self.moving, dict(packed), self.portion)
+        if self.adapters is None:
+            return replace(self, model=after)
+        return self.with_adapters(replace(self.adapters, factors=after))
+
+    def with_adapters(self, adapters: Adapters) -> State:
+        """This state with these adapters beside the base, and the model that they make of it."""
+        return replace(self, adapters=adapters, model=adapters.merged(self.base))
 
 
 @dataclass(frozen=True)
@@ -108,7 +126,7 @@ class Work:
 
     Attributes:
         role: "target" if the client holds part of the forget set.
-        model: the received model, to be changed in place.
+        model: the received model, to be changed in place; with adapters in it where those are what moves.
         base: the state of the model that the request found.
         classes: number of classes.
         forget: the client's part of the forget set (training samples only).

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,8 +13,7 @@ import torch
 from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError, SettingsError
-from fedunlearn.strategies.aggregation import Average, RunningAverage, average
-from fedunlearn.strategies.by_role import insist_on_target
+from fedunlearn.strategies.aggregation import average
 from fedunlearn.strategies.gated_training import Gated, GatedResult, mean_loss, train_gated, train_paired
 from fedunlearn.strategies.localisation import where_asked
 from fedunlearn.strategies.method import (
@@ -31,6 +31,7 @@ from fedunlearn.strategies.method import (
 from fedunlearn.strategies.nabla_tau_terms import Terms, alpha_in, first_alpha, forget_passes
 from fedunlearn.strategies.option import number, whole
 from fedunlearn.strategies.recovery import local_recipe, send_packed, train_on_retained
+from fedunlearn.strategies.role_counts import AverageByTerms, keep_counts, say_retained, totals
 from fedunlearn.tasks.base import loss_of_guessing
 
 TAU_KINDS = ("held-out", "class", "log-k")
@@ -105,25 +106,12 @@ def _say_forgotten(work: Work) -> Reply:
     return Reply(arrays, {"num-examples": len(work.forget)})
 
 
-def _say_retained(work: Work) -> Reply:
-    return Reply({}, {"num-examples": len(work.retain)})
-
-
-def _collect(name: str) -> Callable[[State, Sequence[ClientReply]], State]:
-    """What leaves each client's number of samples, and the forgotten classes where they were told, in the state."""
-
-    def combine(state: State, replies: Sequence[ClientReply]) -> State:
-        counts = {name: np.array([(reply.client, reply.metrics["num-examples"]) for reply in replies], np.float64)}
-        told = [reply.arrays[CLASSES] for reply in replies if CLASSES in reply.arrays]
-        if told:
-            counts[_KINDS] = np.max(told, axis=0)
-        return replace(state, arrays={**state.arrays, **counts})
-
-    return combine
-
-
-def _counts(state: State, name: str) -> dict[int, float]:
-    return {int(client): float(count) for client, count in state.arrays[name]}
+def _keep_forgotten(state: State, replies: Sequence[ClientReply]) -> State:
+    """Each target's number of samples, and the forgotten classes where they were told, in the state."""
+    told = [reply.arrays[CLASSES] for reply in replies if CLASSES in reply.arrays]
+    kinds = {_KINDS: np.max(told, axis=0)} if told else {}
+    after = keep_counts(_FORGOTTEN)(state, replies)
+    return replace(after, arrays={**after.arrays, **kinds})
 
 
 def _send_for_tau(state: State) -> Down:
@@ -155,7 +143,7 @@ def _mean_tau(state: State, replies: Sequence[ClientReply]) -> State:
 
 def _terms(state: State, round: int) -> Terms:
     """How the two terms are weighed in this round, from the counts."""
-    forgotten, retained = (sum(_counts(state, name).values()) for name in (_FORGOTTEN, _RETAINED))
+    forgotten, retained = totals(state, _FORGOTTEN, _RETAINED)
     first = number(state.settings, "alpha", first_alpha(int(forgotten), int(retained)), highest=1.0)
     return Terms(alpha_in(round, state.settings.rounds, first), forgotten, retained)
 
@@ -177,7 +165,8 @@ def _round(round: int | None, rounds: int) -> Phase:
             arrays[_TAU] = state.arrays[_TAU]
         return Down(packed=state.packed(), arrays=arrays)
 
-    return Phase("train.recover", "all", down, train_both, WeighedByTerms(round=round))
+    mean = AverageByTerms(terms=partial(_terms, round=round), forgotten=_FORGOTTEN, retained=_RETAINED)
+    return Phase("train.recover", "all", down, train_both, mean)
 
 
 def train_both(work: Work) -> Reply:
@@ -217,44 +206,8 @@ def _tau(work: Work) -> float:
     return loss_of_guessing(work.task, work.classes) if asked == "log-k" else float(work.arrays[_TAU][0])
 
 
-@dataclass(frozen=True)
-class WeighedByTerms(Average):
-    """The mean of a joint round in which each client weighs what its two terms do; see `Terms`.
-
-    Raises TargetGone where no target answered: then nothing would be forgotten.
-    """
-
-    round: int = 0
-
-    def begin(self, state: State) -> RunningAverage:
-        """The mean before the first reply."""
-        return _Weighing(state, _terms(state, self.round))
-
-
-class _Weighing(RunningAverage):
-    def __init__(self, state: State, terms: Terms) -> None:
-        super().__init__(state)
-        self._terms = terms
-        self._forgotten, self._retained = _counts(state, _FORGOTTEN), _counts(state, _RETAINED)
-        self._target_answered = False
-
-    def add(self, reply: ClientReply) -> None:
-        """Add one reply. Raises ClientError where its sender never said how many samples it has."""
-        sender = f"client {reply.client}"
-        forgotten, retained = self._forgotten.get(reply.client, 0.0), self._retained.get(reply.client, 0.0)
-        if not forgotten + retained:
-            raise ClientError(f"{sender} did not say how many samples it has, so that its training has no weight.")
-        self._mean.add(reply.arrays, self._terms.weight(forgotten, retained), sender)
-        self._target_answered = self._target_answered or forgotten > 0
-
-    def result(self) -> State:
-        """The state after the round."""
-        insist_on_target(self._target_answered)
-        return super().result()
-
-
-_COUNT_FORGOTTEN = Phase("query.count", "target", lambda state: Down(), _say_forgotten, _collect(_FORGOTTEN))
-_COUNT_RETAINED = Phase("query.count", "remaining", lambda state: Down(), _say_retained, _collect(_RETAINED))
+_COUNT_FORGOTTEN = Phase("query.count", "target", lambda state: Down(), _say_forgotten, _keep_forgotten)
+_COUNT_RETAINED = Phase("query.count", "remaining", lambda state: Down(), say_retained, keep_counts(_RETAINED))
 _ASK_TAU = Phase(TAU_MESSAGE, "all", _send_for_tau, _say_held_out_loss, _mean_tau)
 
 methods.register("nabla-tau", NablaTau())

@@ -16,7 +16,7 @@ from fedunlearn.channels.packing import digest_state
 from fedunlearn.errors import ClientError, RequestError
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.aggregation import Average
-from fedunlearn.strategies.content import ARRAYS, CONFIG, EXTRA, MASK, array_record, state_record
+from fedunlearn.strategies.content import ADAPTERS, ARRAYS, CONFIG, EXTRA, MASK, PLAN, array_record, state_record
 from fedunlearn.strategies.exchange import Outcome, exchange
 from fedunlearn.strategies.history import History
 from fedunlearn.strategies.method import ClientReply, Method, Need, Phase, State, checked_phases, training_hook
@@ -119,6 +119,8 @@ def serve(
         content = RecordDict({CONFIG: _config(method, state, job, number, base_digest)})
         if state.mask is not None:
             content[MASK] = array_record(state.mask.to_arrays())
+        if state.adapters is not None:
+            content[ADAPTERS] = ConfigRecord({PLAN: state.adapters.plan.to_text()})
         if down.packed is not None:
             content[ARRAYS] = array_record(down.packed)
         if down.arrays:

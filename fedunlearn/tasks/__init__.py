@@ -13,8 +13,8 @@ from fedunlearn.tasks.image_to_image import ImageToImage, image_to_image, names_
 
 __all__ = ["ClassificationTask", "ImageToImage", "Task", "get_task", "tasks"]
 
-SMALL = ("lenet", "groupnorm-cnn", "resnet20")
-LARGE = (*SMALL, "resnet18", "vgg11", "vit")
+SMALL = ("lenet", "groupnorm-cnn", "resnet20", "vit-small")
+LARGE = (*SMALL, "resnet18", "vgg11", "vit", "vit-medium", "vit-b-16")
 
 tasks: Registry[Task] = Registry("task", group="fedunlearn.tasks")
 

@@ -86,7 +86,13 @@ def test_finds_a_class_that_only_the_output_layer_denies(target: Subject, server
     assert not bool((denied == 3).any())
     honest = shared_probe.combine(gathered_from(target, server))
     cheated = shared_probe.combine(gathered_from(replace(target, model=cheat), replace(server, model=cheat)))
-    assert cheated == honest and set(honest) == set(metrics.get("probe").values)
+    assert set(honest) == set(metrics.get("probe").values)
+    regained = [found.pop("probe.regained").value for found in (honest, cheated)]
+    assert cheated == honest
+    asked = server.held_out.labels == 3
+    own = (server.evaluate(server.model, server.held_out).predictions == 3)[asked].double().mean()
+    assert honest["probe"].value is not None
+    assert regained == pytest.approx([honest["probe"].value - float(own), honest["probe"].value])
     assert honest["probe"].value is not None and honest["probe"].value > 0.8
     assert honest["probe"].of == int((server.held_out.labels == 3).sum())
     assert honest["probe.overall"].value is not None and honest["probe.overall"].value > 0.85

@@ -302,3 +302,30 @@ def a_message(kind: str) -> Message:
 
 def a_context() -> Context:
     return Context(1, 1000, {"partition-id": 0}, RecordDict(), {})
+
+
+def prototypes(counts: list[int], filled: bool = True, width: int = 4) -> RecordDict:
+    rows = np.ones((len(counts), width), np.float32) * (np.array(counts)[:, None] > 0 if filled else 1)
+    return arrays(classes=np.concatenate([rows, np.array(counts, np.float32)[:, None]], axis=1))
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (prototypes([20, 0, 31]), None),
+        (prototypes([20, 19, 31]), "20 samples of a class at least"),
+        (prototypes([20, 1, 31]), "20 samples of a class at least"),
+        # A sum that says it is one over nothing.
+        (prototypes([20, 0, 31], filled=False), "20 samples of a class at least"),
+        (prototypes([20, 30]), r"float32 \(3, 5\)"),
+        (prototypes([20, 30, 40], width=5), r"float32 \(3, 5\)"),
+        (arrays(features=np.zeros((3, 5), np.float32)), "the one array 'classes'"),
+    ],
+)
+def test_features_are_sent_as_sums_over_twenty_samples_of_a_class(reply: RecordDict, expected: str | None) -> None:
+    message = a_message("query.prototypes")
+    if expected is None:
+        check(message, reply, {}, classes=3, features=4)
+        return
+    with pytest.raises(ClientError, match=expected):
+        check(message, reply, {}, classes=3, features=4)

@@ -12,7 +12,7 @@ from fedunlearn.errors import SettingsError
 from fedunlearn.models import networks
 from fedunlearn.tasks.randomness import isolated_seed
 
-NAMES = ("groupnorm-cnn", "lenet", "resnet18", "resnet20", "vgg11", "vit")
+NAMES = ("groupnorm-cnn", "lenet", "resnet18", "resnet20", "vgg11", "vit", "vit-small")
 
 
 @lru_cache(maxsize=1)
@@ -53,7 +53,7 @@ def test_small_networks_take_small_pictures(name: str, shape: tuple[int, int, in
 @pytest.mark.parametrize(
     ("name", "shape"),
     [("lenet", (1, 7, 9)), ("groupnorm-cnn", (3, 6, 6)), ("resnet20", (3, 4, 32)), ("resnet18", (3, 28, 28)),
-     ("vgg11", (3, 31, 40)), ("vit", (1, 28, 28)), ("lenet", (784,))],
+     ("vgg11", (3, 31, 40)), ("vit", (1, 28, 28)), ("vit-small", (1, 6, 6)), ("lenet", (784,))],
 )  # fmt: skip
 def test_too_small_inputs_are_told(name: str, shape: tuple[int, int, int]) -> None:
     with pytest.raises(SettingsError, match=f"'{name}' needs images of at least"):

@@ -52,3 +52,34 @@ def test_a_branch_is_taken_up_where_it_ended(served) -> None:
 )
 def test_progress_is_told_in_words(branch: str, words: str) -> None:
     assert _words(branch) == words
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a process between two phases."""
+
+
+def test_adapters_are_taken_up_where_a_killed_branch_left_them(federation: Federation, monkeypatch) -> None:
+    request = federation.request_deletion(classes=[1])
+    federation.unlearn(request, method="fine-tune", rounds=1)
+    settings = UnlearnSettings(method="gs-lora", rounds=4, options={"mode": "exact", "sparsity": 0.01, "warm_up": 1})
+    record, seen = LedgerRecorder.record, []
+
+    def stop_after_four(self, before, after, report) -> None:
+        record(self, before, after, report)
+        seen.append(report.number)
+        if len(seen) == 4:
+            raise Interrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LedgerRecorder, "record", stop_after_four)
+        with pytest.raises(Interrupted):
+            federation.run_beside(request, "killed", settings)
+    killed = federation.run_beside(request, "killed", settings)
+    rounds = federation._session().ledger.rounds(killed.name)
+    assert [row.metrics["phase"] for row in rounds] == [2, 3, 4, 5]
+    # The seed of a branch is its name's: the same phases without an interruption, under the same name.
+    other = Federation.simulate(**{**federation.settings.model_dump(), "out": federation.folder.parent / "again"})
+    other.train()
+    again = other.request_deletion(classes=[1])
+    other.unlearn(again, method="fine-tune", rounds=1)
+    assert other.run_beside(again, "killed", settings).head == killed.head

@@ -37,6 +37,7 @@ class Witness:
     """A recorder that remembers what it was told."""
 
     reports: list[PhaseReport] = field(default_factory=list)
+    before: list[State] = field(default_factory=list)
     after: list[State] = field(default_factory=list)
 
     def resume(self, state: State) -> tuple[int, State]:
@@ -44,6 +45,7 @@ class Witness:
 
     def record(self, before: State, after: State, report: PhaseReport) -> None:
         self.reports.append(report)
+        self.before.append(before)
         self.after.append(after)
 
 

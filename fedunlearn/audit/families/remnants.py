@@ -29,7 +29,7 @@ METRICS = (
             "features": sums(_features_by_class, "samples"),
             "products": sums(PRODUCTS, "samples"),
         },
-        values={"probe": SHARE, "probe.loss": UPWARDS, "probe.overall": SHARE},
+        values={"probe": SHARE, "probe.loss": UPWARDS, "probe.overall": SHARE, "probe.regained": CHANGE},
         answers="classes",
         measure=Later("fedunlearn.audit.shared_probe", "measure"),
         combine=Later("fedunlearn.audit.shared_probe", "combine"),

@@ -3,8 +3,11 @@
 from fedunlearn.strategies.centralised import (
     bad_teacher,
     boundary_shrink,
+    der_plus_plus,
+    ewc,
     fisher_forgetting,
     l1_sparse,
+    lwf,
     neggrad_plus,
     random_label,
     salun,
@@ -16,8 +19,11 @@ from fedunlearn.strategies.centralised import (
 __all__ = [
     "bad_teacher",
     "boundary_shrink",
+    "der_plus_plus",
+    "ewc",
     "fisher_forgetting",
     "l1_sparse",
+    "lwf",
     "neggrad_plus",
     "random_label",
     "salun",

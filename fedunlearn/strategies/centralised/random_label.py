@@ -42,12 +42,12 @@ class RandomLabel:
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """`settings.rounds` joint rounds; the first cannot do without a target."""
         whole(settings, "repeats", 1, lowest=1)
-        first = Phase("train.joint", "all", _send, _train, AverageWithTarget())
-        later = Phase("train.joint", "all", _send, _train, average)
+        first = Phase("train.joint", "all", send_with_seed, _train, AverageWithTarget())
+        later = Phase("train.joint", "all", send_with_seed, _train, average)
         return [first, *[later] * (settings.rounds - 1)]
 
 
-def _send(state: State) -> Down:
+def send_with_seed(state: State) -> Down:
     """The model, and the seed of the labels: the same in every round."""
     return Down(packed=state.packed(), arrays={"seed": np.array([derive_seed(state.seed, "labels")])})
 

@@ -1,0 +1,145 @@
+"""Training of adapters against two terms: on a client, in several steps, or one gradient of one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedunlearn.channels.layout import evaluation_mode
+from fedunlearn.data.dataset import Samples
+from fedunlearn.strategies.bounded_terms import Bounds, forget_term, retain_term
+from fedunlearn.strategies.centralised.passes import losses_and_logits
+from fedunlearn.tasks.base import Task
+from fedunlearn.tasks.training import TrainingSettings, shuffled_batches
+
+WEIGHT_DECAY = 0.05
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised: forget x (forget term) + retain x (retain term), in evaluation mode.
+
+    Attributes:
+        output_layer: the module whose input is the feature.
+        forget: coefficient of the one term.
+        retain: coefficient of the other.
+        own: prototypes of the classes to forget, K x D, by this client's own samples.
+        shared: prototypes of the retained classes, K x D.
+        known: K, whether there is a shared one.
+    """
+
+    task: Task
+    output_layer: str
+    bounds: Bounds
+    forget: float
+    retain: float
+    own: Tensor
+    shared: Tensor
+    known: Tensor
+
+    def __call__(self, model: nn.Module, forget: Samples, retain: Samples) -> Tensor:
+        """The objective of two batches, one of which may be empty."""
+        both = Samples.concat([forget, retain])
+        inputs = self.task.inputs(both.inputs)
+        losses, found = losses_and_features(self.task, model, self.output_layer, inputs, both.labels)
+        split = len(forget)
+        total = torch.zeros(())
+        if split:
+            prototypes = self.own[forget.labels]
+            total = total + self.forget * forget_term(losses[:split], found[:split], prototypes, self.bounds)
+        if len(retain):
+            labels = retain.labels
+            kept = retain_term(losses[split:], found[split:], self.shared[labels], self.known[labels], self.bounds)
+            total = total + self.retain * kept
+        return total
+
+
+def losses_and_features(
+    task: Task, model: nn.Module, output_layer: str, inputs: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The task's losses N, and what went into the output layer, N x D, both differentiable."""
+    caught: list[Tensor] = []
+
+    def catch(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        caught.append(arguments[0].flatten(start_dim=1))
+
+    hook = model.get_submodule(output_layer).register_forward_pre_hook(catch)
+    try:
+        losses, _ = losses_and_logits(task, model, inputs, labels)
+    finally:
+        hook.remove()
+    return losses, caught[-1]
+
+
+@dataclass(frozen=True)
+class BoundedResult:
+    """What training tells: mean of what was minimised, steps, and samples as often as they were seen."""
+
+    mean_loss: float
+    batches: int
+    seen: int
+
+
+def train_adapters(
+    model: nn.Module,
+    leaves: list[Tensor],
+    objective: Objective,
+    forget: Samples,
+    retain: Samples,
+    rate: float,
+    recipe: TrainingSettings,
+    generator: torch.Generator,
+) -> BoundedResult:
+    """Train `leaves` of the model with AdamW, in the recipe's passes over the retained samples (without any: the rest).
+
+    Each retained batch is paired with one of the forget set, which begins again, shuffled anew, when it is used up.
+    """
+    optimizer = torch.optim.AdamW(leaves, lr=rate, weight_decay=WEIGHT_DECAY)
+    total, batches, seen = 0.0, 0, 0
+    with evaluation_mode(model):
+        for forgotten, retained in _pairs(forget, retain, recipe.local_epochs, recipe.batch_size, generator):
+            optimizer.zero_grad()
+            value = objective(model, forgotten, retained)
+            value.backward()
+            optimizer.step()
+            total += float(value.detach())
+            batches += 1
+            seen += len(forgotten) + len(retained)
+    return BoundedResult(total / max(1, batches), batches, seen)
+
+
+def gradient(
+    model: nn.Module, leaves: dict[str, Tensor], objective: Objective, forget: Samples, retain: Samples
+) -> tuple[dict[str, Tensor], float]:
+    """The gradient of the objective by name, and its value."""
+    with evaluation_mode(model):
+        value = objective(model, forget, retain)
+    found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+    zeros = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+    return {name: zeros[name] if part is None else part for name, part in zip(leaves, found, strict=True)}, float(
+        value.detach()
+    )
+
+
+def _pairs(
+    forget: Samples, retain: Samples, passes: int, batch_size: int, generator: torch.Generator
+) -> Iterator[tuple[Samples, Samples]]:
+    nothing = torch.empty(0, dtype=torch.int64)
+    if not len(retain):
+        for batch in _batches(len(forget), passes, batch_size, generator):
+            yield forget.take(batch), retain
+        return
+    endless = _batches(len(forget), None, batch_size, generator) if len(forget) else None
+    for batch in _batches(len(retain), passes, batch_size, generator):
+        yield forget.take(nothing if endless is None else next(endless)), retain.take(batch)
+
+
+def _batches(count: int, passes: int | None, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Positions of the batches of so many passes; None: without an end."""
+    done = 0
+    while passes is None or done < passes:
+        yield from shuffled_batches(count, batch_size, generator, pairs_needed=False)
+        done += 1
