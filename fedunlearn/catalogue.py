@@ -70,7 +70,7 @@ def _tasks() -> list[dict[str, Any]]:
                 "networks": list(NETWORKS),
             }
         )
-    return listed
+    return sorted(listed, key=lambda one: str(one["name"]))
 
 
 _CLASSES = "The class of each sample is named."

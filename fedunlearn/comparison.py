@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedunlearn.clients.handlers import kept_path
+from fedunlearn.clients.pictures import picture_path
+from fedunlearn.files import told_as_sentence
 from fedunlearn.server.branches import classes_of, job_for
 from fedunlearn.server.comparing import mask_of, unlearned_branch
 from fedunlearn.server.ledger_tables import RequestRow
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
 
     from fedunlearn.reports.audit_trail import AuditTrail
     from fedunlearn.reports.plots import Picture
+
+
+IMAGES = {"forget": "Images to be forgotten", "retain": "Images that stay", "unseen": "Images nobody trained on"}
+CAPTION = (
+    "What the model is fed, the image as it is, and what each model makes of it. These are the client's own images: it "
+    "rendered them, and they lie in its folder. This page shows them because all of it is a simulation on one machine; "
+    "in a deployment they stay with the client."
+)
 
 
 @dataclass(frozen=True)
@@ -108,3 +118,27 @@ def _attribution(session: Session, rows: list[RequestRow], selected: Mapping[str
                 "selected": [] if chosen is None else chosen.tolist(),
             }
     return shown
+
+
+def client_pictures(session: Session, ids: Sequence[str]) -> list[Picture]:
+    """What the clients of a simulation rendered of their own images for a job; elsewhere it stays with them.
+
+    Raises:
+        RunFolderError: a file cannot be read.
+    """
+    from fedunlearn.reports.plots import Picture
+
+    if not session.folder.clients.is_dir():
+        return []
+    requests = sorted(ids)
+    found = []
+    for folder in sorted(session.folder.clients.iterdir(), key=lambda one: one.name.zfill(9)):
+        for group, title in IMAGES.items():
+            path = picture_path(folder, group, requests)
+            if path.is_file():
+                with told_as_sentence(path, "read"):
+                    data = path.read_bytes()
+                found.append(
+                    Picture(f"images-{group}-{folder.name}", f"{title} of client {folder.name}", CAPTION, data)
+                )
+    return found

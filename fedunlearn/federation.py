@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flwr.serverapp import Grid
 
 from fedunlearn import engines, requesting
-from fedunlearn.comparison import Comparison, comparison_document
+from fedunlearn.comparison import Comparison, client_pictures, comparison_document
 from fedunlearn.config import FederationSettings, UnlearnSettings, make_settings, run_config_of
 from fedunlearn.data.holding import Holding
 from fedunlearn.errors import RequestError
@@ -30,8 +30,10 @@ from fedunlearn.server.life_cycle import DeletionRequest
 from fedunlearn.server.run_folder import RunFolder
 from fedunlearn.server.session import OnProgress, Session
 from fedunlearn.server.verification import Verification, verify_run
+from fedunlearn.strategies import methods
 from fedunlearn.strategies.asked import check_prepare_for, unlearn_settings
 from fedunlearn.strategies.inner import make_strategy
+from fedunlearn.strategies.serving import check_task
 from fedunlearn.summaries import TrainingSummary, UnlearningSummary, training_summary, unlearning_summary
 
 if TYPE_CHECKING:
@@ -267,7 +269,7 @@ class Federation:
         comparison = Comparison(read_json(saved)) if saved.is_file() else None
         if comparison is None or comparison.document["models"]["unlearned"]["digest"] != self._unlearned_digest(ids):
             comparison = self.compare(ids, retrain=False, on_progress=on_progress)
-        from fedunlearn.reporting import audit_trail, client_pictures
+        from fedunlearn.reporting import audit_trail
 
         session = self._session()
         comparison.save(self.folder, audit_trail(session), client_pictures(session, ids))
@@ -402,6 +404,8 @@ class Federation:
         session = self._session()
         make_strategy(self.settings.strategy, self.settings.fraction)
         _ = session.architecture  # refuses a network without channels
+        for name in self.settings.prepared_methods:
+            check_task(methods.get(name), session.task)
         for client in range(self.settings.clients):
             self._holding(client)
 

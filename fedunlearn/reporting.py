@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from fedunlearn.clients.pictures import picture_path
 from fedunlearn.errors import RunFolderError
 from fedunlearn.files import told_as_sentence
 from fedunlearn.reports.audit_trail import AuditDocument, AuditTrail, Certified, in_order
-from fedunlearn.reports.plots import Picture
 from fedunlearn.server.audit_record import AUDITED
 from fedunlearn.server.branches import SERVED, served_digest
 from fedunlearn.server.certificate import ISSUED
 from fedunlearn.server.evidence import CERTIFICATE
 from fedunlearn.server.session import Session
-
-IMAGES = {"forget": "Images to be forgotten", "retain": "Images that stay", "unseen": "Images nobody trained on"}
-CAPTION = (
-    "What the model is fed, the image as it is, and what each model makes of it. These are the client's own images: it "
-    "rendered them, and they lie in its folder. This page shows them because all of it is a simulation on one machine; "
-    "in a deployment they stay with the client."
-)
 
 
 def audit_trail(session: Session) -> AuditTrail:
@@ -44,28 +35,6 @@ def audit_trail(session: Session) -> AuditTrail:
             audits[name] = found
     served = dict.fromkeys(str(event.detail["request"]) for event in session.ledger.events(SERVED))
     return AuditTrail(in_order(audits.values(), served), _certificates(session), served_digest(session))
-
-
-def client_pictures(session: Session, ids: Sequence[str]) -> list[Picture]:
-    """What the clients of a simulation rendered of their own images for a job; elsewhere it stays with them.
-
-    Raises:
-        RunFolderError: a file cannot be read.
-    """
-    if not session.folder.clients.is_dir():
-        return []
-    requests = sorted(ids)
-    found = []
-    for folder in sorted(session.folder.clients.iterdir(), key=lambda one: one.name.zfill(9)):
-        for group, title in IMAGES.items():
-            path = picture_path(folder, group, requests)
-            if path.is_file():
-                with told_as_sentence(path, "read"):
-                    data = path.read_bytes()
-                found.append(
-                    Picture(f"images-{group}-{folder.name}", f"{title} of client {folder.name}", CAPTION, data)
-                )
-    return found
 
 
 def _certificates(session: Session) -> dict[str, Certified]:

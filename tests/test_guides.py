@@ -26,6 +26,8 @@ from fedunlearn.models import networks
 from fedunlearn.server.ledger_verify import KINDS
 from fedunlearn.strategies import methods
 from fedunlearn.tasks import get_task
+from fedunlearn.tasks.base import ImageToImageTask
+from fedunlearn.tasks.degradations import degradations
 
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 
@@ -54,6 +56,16 @@ def save_code(guide: str, folder: Path, *modules: str) -> None:
 
 def load(module: str) -> ModuleType:
     return importlib.import_module(module)
+
+
+def test_a_kind_of_image_task_of_ones_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(degradations, "_items", {name: degradations.get(name) for name in degradations.names()})
+    save_code("image-to-image.md", folder, "rows")
+    load("rows")
+    task = get_task("rows:digits")
+    images = task.inputs(task.dataset(0).test.inputs[:2])
+    assert isinstance(task, ImageToImageTask)
+    assert task.region(images).mean(dim=(0, 1, 3)).tolist() == [0.0, 1.0] * 4
 
 
 def test_a_task_of_ones_own(folder: Path) -> None:

@@ -46,6 +46,7 @@ def class_table(models: Mapping[str, Model]) -> str:
         name: entry
         for name, model in models.items()
         if isinstance(entry := model.get("test_accuracy_by_class"), Mapping)
+        and any(share is not None for share in entry.values())
     }
     names = list(dict.fromkeys(label for entry in by_class.values() for label in entry))
     if not names:

@@ -67,7 +67,7 @@ class GroupSparseAdapters:
     prototypes: bool
     source: str
     scopes: frozenset[Scope] = frozenset({"classes", "class-everywhere"})
-    needs: frozenset[Need] = frozenset({"target"})
+    needs: frozenset[Need] = frozenset({"target", "class-scores"})
     messages: frozenset[str] = frozenset({ASK_PROTOTYPES.message})
     earnest: bool = False
 

@@ -204,9 +204,20 @@ def _lacking(method: Method, supplies: Supplies) -> str:
         return "unlabelled samples at the server, and this run gave it none: train with --server-data 0.1"
     if "prepared-clients" in method.needs and method.name not in supplies.prepared_for:
         return f"what clients prepare while the federation trains, and in this run they did not: {train}"
+    return "" if supplies.task is None else _lacking_of(method, supplies.task)
+
+
+def check_task(method: Method, task: Task) -> None:
+    """Raise RequestError when the method cannot be used on such a task."""
+    lacking = _lacking_of(method, task)
+    if lacking:
+        raise RequestError(f"method {method.name!r} needs {lacking}, or use a method that does not need it.")
+
+
+def _lacking_of(method: Method, task: Task) -> str:
     for need, (kind, what) in _OF_TASKS.items():
-        if need in method.needs and supplies.task is not None and not isinstance(supplies.task, kind):
-            return f"{what}, and task {supplies.task.name!r} is none: train another task"
+        if need in method.needs and not isinstance(task, kind):
+            return f"{what}, and task {task.name!r} is none: train another task"
     return ""
 
 

@@ -58,7 +58,10 @@ def test_several_clients_add_up_to_one_group(known) -> None:
         together.histogram,
     )
     assert apart.count == 60 == sum(apart.per_class_count)
-    assert apart.summary() == {"accuracy": apart.accuracy, "loss": apart.loss, "count": 60}
+    assert apart.summary() == {
+        **{"accuracy": apart.accuracy, "loss": apart.loss, "count": 60},
+        **{"error": None, "psnr": None},
+    }
 
 
 def test_what_one_client_withheld_is_left_out_of_that_sum_only(known) -> None:
@@ -89,3 +92,39 @@ def test_canaries_have_an_exposure(known) -> None:
         others = [k for k in range(10) if k not in (int(own), int(true))]
         ranks.append(sum(float(row[k] < row[own]) for k in others) / len(others))
     assert group is not None and group.exposure == pytest.approx(math.fsum(ranks) / 60)
+
+
+@pytest.fixture(scope="module")
+def images():
+    task = get_task("inpainting:digits")
+    dataset = task.dataset(0)
+    return task, task.build(None, 1, dataset).eval(), dataset.test.take(torch.arange(60))
+
+
+def test_of_completed_images_there_are_errors_and_no_right_answers(images) -> None:
+    task, model, samples = images
+    found = examine(task, model, samples, 10, with_errors=True)
+    inputs = task.inputs(samples.inputs)
+    with torch.no_grad():
+        apart = (task.reconstruct(model, inputs) - inputs)[:, :, 2:6, 2:6].flatten(1)
+    squares = apart.square().mean(dim=1).double()
+    assert found["total"] == torch.bincount(samples.labels, minlength=10).tolist() and "correct" not in found
+    assert found["loss-sum"] == pytest.approx(float(squares.sum()), rel=1e-5)
+    assert found["error-sum"] == pytest.approx(float(squares.sqrt().sum()), rel=1e-5)
+    assert found["square-sum"] == pytest.approx(float(squares.sum()), rel=1e-5) and found["error-samples"] == 60
+    group = read([found])
+    assert group is not None and group.accuracy is None and set(group.by_class) == {None} and group.count == 60
+    assert group.error == pytest.approx(float(squares.sqrt().mean()), rel=1e-5)
+    assert group.psnr == pytest.approx(float(10 * torch.log10(1 / squares.mean())), rel=1e-4)
+
+
+def test_errors_are_made_only_where_they_are_asked_for_and_of_twenty_images(images) -> None:
+    task, model, samples = images
+    assert "error-sum" not in examine(task, model, samples, 10)
+    few = examine(task, model, samples.take(torch.arange(19)), 10, with_errors=True)
+    assert set(few) == {"total"}
+
+
+def test_canaries_of_a_task_without_classes_have_no_exposure(images) -> None:
+    task, model, samples = images
+    assert "exposure-sum" not in examine(task, model, samples, 10, samples.labels)

@@ -55,7 +55,6 @@ def test_what_lies_beyond_every_rate_and_loss_stays_a_number() -> None:
         ({"samples": None}, "needs its number of samples"),
         ({"transform": "log"}, "a loss has none"),
         ({"transform": "log", "samples": None, "original": math.inf}, "expected a loss"),
-        ({"transform": "log", "samples": None, "kind": "utility"}, "is one of accuracy"),
         ({"kind": "beauty"}, "is no metric of a verdict"),
         ({"transform": "root"}, "is no metric of a verdict"),
     ],

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fedunlearn.audit.band_width import factor, uncertainty
 from fedunlearn.audit.measured import Measured
-from fedunlearn.audit.verdict import judge, judge_metric
+from fedunlearn.audit.verdict import judge, judge_metric, utility_margin
 from fedunlearn.errors import DataError
 
 # Logarithms -1.5, -1.0, -0.5, 0, 0, 0.5, 1.0, 1.5: mean 0, sum of squares 7, deviation 1.
@@ -65,6 +65,7 @@ def test_the_margin_of_utility_is_one_of_accuracy() -> None:
     forgotten = removal(20.0, 0.0)
     for unlearned, outcome in ((0.95, "pass"), (0.94, "fail")):
         assert judge([forgotten, utility(unlearned)]).outcome == outcome  # no spread: only the same rate is inside
+    # A spread as wide as the margin, of so many models that its middle is known.
     rates = tuple(0.95 + 0.004 * x for x in (-1.5, -1.0, -0.5, 0.0, 0.0, 0.5, 1.0, 1.5))
     judged = {u: judge_metric(utility(u, rates), 2) for u in (0.955, 0.943, 0.936, 0.93, 0.91)}
     assert [one.outcome for one in judged.values()] == ["pass", "pass", "open", "open", "fail"]
@@ -213,3 +214,18 @@ def test_a_retrained_model_fails_in_about_one_case_of_a_hundred() -> None:
         failed += judge(several).outcome == "fail"
     # Four independent metrics share the 0.01; 4000 draws have a standard error of 0.0016.
     assert 0.005 < failed / 4000 < 0.015
+
+
+@pytest.mark.parametrize(
+    ("decibels", "outcome"),
+    [(0.0, "pass"), (0.2, "pass"), (-0.2, "pass"), (0.28, "open"), (0.32, "fail"), (-0.4, "fail")],
+)
+def test_the_margin_of_a_loss_is_three_tenths_of_a_decibel(decibels: float, outcome: str) -> None:
+    """Where nothing is answered right or wrong; without a spread only the same loss is inside the interval."""
+    loss = Measured("test_loss", "utility", "log", 0.02, 0.02 * 10 ** (decibels / 10), (0.02,) * 8)
+    assert utility_margin(loss) == pytest.approx(math.log(10**0.03))
+    found = judge_metric(loss, 2)
+    assert found.outcome == ("fail" if decibels else "pass")
+    assert found.bound == pytest.approx(abs(decibels) / 10 * math.log(10), abs=1e-12)
+    rates = tuple(0.02 * 10 ** (one / 10) for one in (-0.1, 0.1) * 20)
+    assert judge_metric(Measured("test_loss", "utility", "log", 0.02, loss.unlearned, rates), 2).outcome == outcome

@@ -5,22 +5,25 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from fedunlearn.audit.error_histogram import BINS as ERROR_BINS
 from fedunlearn.audit.loss_histogram import BINS
 from fedunlearn.clients import app as app_module
-from fedunlearn.clients import handlers, measuring
+from fedunlearn.clients import handlers, measuring, pictures
 from fedunlearn.clients.guard import check, guarded
 from fedunlearn.clients.site import Site
 from fedunlearn.engines.local import FIRST_NODE_ID, LocalGrid
 from fedunlearn.errors import ClientError
 from fedunlearn.strategies.content import ARRAYS, CONFIG, FLAGS, METRICS, array_record
+from fedunlearn.tasks import get_task
+from fedunlearn.tasks.base import ImageToImageTask
 from fedunlearn.tasks.training import evaluate
 
 LAYER, PARAMETER = "convolution1", "convolution1.weight"
 ACTIONS = sorted(
-    {"train", "query.requests", "query.acknowledge", "evaluate.audit", "evaluate.measure"}
+    {"train", "query.requests", "query.acknowledge", "evaluate.audit", "evaluate.measure", "evaluate.pictures"}
     | {f"{kind}.{action}" for kind, action in app_module._phase_messages()}
 )
 SECRET_IDS = [90210, 90217, 90219]
@@ -32,6 +35,16 @@ def images(site: Site) -> np.ndarray:
 
 def labels(site: Site) -> np.ndarray:
     return site.holding.samples.labels[:20].numpy()
+
+
+def reconstructions(site: Site) -> np.ndarray:
+    """Images as a model would complete them, one after the other."""
+    task = get_task("inpainting:digits")
+    assert isinstance(task, ImageToImageTask)
+    model = task.build(None, 0, task.dataset(0)).eval()
+    with torch.no_grad():
+        made: np.ndarray = task.reconstruct(model, task.inputs(site.holding.samples.inputs[:20])).numpy()
+    return made
 
 
 def losses(site: Site) -> list[float]:
@@ -74,6 +87,27 @@ CONTRABAND: dict[str, tuple[str, Callable[[Site], RecordDict]]] = {
     "images": (f"{ARRAYS}['images']", lambda site: arrays(images=images(site))),
     "images as a parameter": (f"{ARRAYS}['{PARAMETER}']", lambda site: arrays(**{PARAMETER: images(site)})),
     "images as scores": (f"{ARRAYS}['{LAYER}']", lambda site: arrays(**{LAYER: images(site).ravel()})),
+    "reconstructions": (f"{ARRAYS}['images']", lambda site: arrays(images=reconstructions(site))),
+    "reconstructions as a parameter": (
+        f"{ARRAYS}['{PARAMETER}']",
+        lambda site: arrays(**{PARAMETER: reconstructions(site)}),
+    ),
+    "a reconstruction as scores": (
+        f"{ARRAYS}['{LAYER}']",
+        lambda site: arrays(**{LAYER: reconstructions(site)[0, 0]}),
+    ),
+    "a reconstruction as a number": (
+        f"{METRICS}['seconds']",
+        lambda site: metrics(seconds=reconstructions(site)[0].ravel().tolist()),
+    ),
+    "a reconstruction as errors": (
+        f"{METRICS}['retain.error-sum']",
+        lambda site: metrics(**{"retain__error-sum": reconstructions(site)[0].ravel().tolist()}),
+    ),
+    "one image's error": (
+        f"{METRICS}['forget.all.error-sum']",
+        lambda site: metrics(**{"forget__all__error-sum": float(reconstructions(site)[0].mean())}),
+    ),
     "images in disguise": (f"{ARRAYS}['{PARAMETER}']", in_disguise),
     "images behind an array": (
         f"{ARRAYS}['{PARAMETER}']",
@@ -180,6 +214,7 @@ def test_nothing_is_smuggled_through_any_action(
 
     for handler in ("train", "announce", "acknowledge", "run_phase", "audit"):
         monkeypatch.setattr(handlers, handler, lie)
+    monkeypatch.setattr(pictures, "pictures", lie)
     monkeypatch.setattr(measuring, "measure", lie)
     grid = LocalGrid(app_module.client_app(), 3, run_config)
     content = phase_content()
@@ -242,6 +277,14 @@ def test_a_sentence_of_ours_is_told_but_not_a_novel() -> None:
                 **{"forget__all__loss-sum": 3.5, "forget__all__loss-samples": 20},
             ),
         ),
+        (
+            "evaluate.audit",
+            metrics(
+                retain__total=[2] * 10,
+                **{"retain__error-sum": 3.5, "retain__square-sum": 0.5, "retain__error-samples": 20},
+            ),
+        ),
+        ("evaluate.pictures", metrics(**{"num-examples": 3})),
         ("query.requests", config(client=0, samples=7, retained=7, ids=["a"], classes=["1,4"], counts=[3])),
     ],
 )

@@ -29,7 +29,8 @@ def test_a_backdoor_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("client=0,share=0.8", "does not give target"),
+        ("client=0,target=3", "does not give share"),
+        ("client=0,share=0.8,target=0.5", "target='0.5' is not a whole number"),
         ("client=0,share=0.8,target=0,colour=3", "'colour=3' was not understood"),
         ("client=0,share,target=0", "'share' was not understood"),
         ("client=0,client=1,share=1,target=0", "'client=1' was not understood"),
@@ -147,13 +148,35 @@ def test_planting_leaves_what_it_was_given() -> None:
     assert torch.equal(samples.labels, pictures().labels)
 
 
+def test_where_no_label_is_learned_the_picture_is_poisoned_and_nothing_else() -> None:
+    samples = pictures()
+
+    def black(images: torch.Tensor, backdoor: Backdoor) -> torch.Tensor:
+        return torch.zeros_like(backdoor.stamp(images))
+
+    planted = plant(samples, 0, Backdoor(0, 0.3), None, 5, seed=1, painted=black)
+    chosen = planted.parts == "triggered"
+    assert chosen.sum() == 60 and bool((planted.samples.inputs[chosen] == 0).all())
+    assert torch.equal(planted.samples.inputs[~chosen], samples.inputs[~chosen])
+    assert torch.equal(planted.samples.labels, samples.labels)
+
+
+def test_labels_are_planted_where_they_are_learned_and_nowhere_else() -> None:
+    with pytest.raises(SettingsError, match="it does not give target; add target="):
+        plant(pictures(), 0, Backdoor(0, 0.5), None, 5, seed=0)
+    with pytest.raises(SettingsError, match="target= is a label, and this task learns none"):
+        plant(pictures(), 0, Backdoor(0, 0.5, 1), None, 5, seed=0, painted=lambda images, backdoor: images)
+    with pytest.raises(SettingsError, match="canaries are wrong labels, and this task learns none"):
+        plant(pictures(), 0, None, Canaries(0, 5), 5, seed=0, painted=lambda images, backdoor: images)
+
+
 def test_too_few_samples_are_told() -> None:
     with pytest.raises(SettingsError, match=r"client 0 has 200 samples .* count=201"):
         plant(pictures(), 0, None, Canaries(0, 201), 5, seed=0)
     with pytest.raises(SettingsError, match="target=5 is no label here; give one of 0 to 4"):
         plant(pictures(), 0, Backdoor(0, 0.5, 5), None, 5, seed=0)
     only_target = Samples(pictures().inputs, torch.zeros(200, dtype=torch.int64))
-    with pytest.raises(SettingsError, match="0 samples that are not of class 0"):
+    with pytest.raises(SettingsError, match="0 samples to poison, those of the target class apart"):
         plant(only_target, 0, Backdoor(0, 0.5, 0), None, 5, seed=0)
     with pytest.raises(SettingsError, match="two classes or more"):
         plant(only_target, 0, None, Canaries(0, 5), 1, seed=0)

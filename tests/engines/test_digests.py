@@ -9,10 +9,10 @@ from fedunlearn.federation import Federation
 pytestmark = pytest.mark.slow
 
 
-def digests(folder, workers):
+def digests(folder, workers, task):
     """Digests of the trained and of the unlearned model."""
     federation = Federation.simulate(
-        "digits", clients=3, rounds=2, local_epochs=1, partition="iid", out=folder, workers=workers
+        task, clients=3, rounds=2, local_epochs=1, partition="iid", out=folder, workers=workers
     )
     trained = federation.train()
     request = federation.request_deletion(client=1)
@@ -20,8 +20,9 @@ def digests(folder, workers):
     return trained.digest, unlearned.digest
 
 
-def test_training_and_unlearning_give_the_same_models_in_workers(tmp_path):
-    inline, pooled = (digests(tmp_path / str(workers), workers) for workers in (0, 2))
+@pytest.mark.parametrize("task", ["digits", "completion:digits"])
+def test_training_and_unlearning_give_the_same_models_in_workers(tmp_path, task):
+    inline, pooled = (digests(tmp_path / str(workers), workers, task) for workers in (0, 2))
     assert inline == pooled
 
 

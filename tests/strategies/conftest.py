@@ -89,32 +89,25 @@ def prepared_methods() -> tuple[str, ...]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Five clients, of whom client 1 leaves with everything; every method that asks for it was prepared for."""
     folder = tmp_path_factory.mktemp("place") / "run"
-    with place_of("digits", folder, prepare_for=",".join(prepared_methods())) as found:
-        yield found
+    recipe = {"rounds": 2, "local_epochs": 3, "prepare_for": ",".join(prepared_methods())}
+    with a_place(folder, "digits", recipe) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
 def image_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """The same clients, whose model completes images."""
-    with place_of(
-        "inpainting:digits", tmp_path_factory.mktemp("images") / "run", network="auto-encoder-small"
-    ) as found:
-        yield found
+    """The same five clients, who complete images; what can be prepared for such a task was."""
+    folder = tmp_path_factory.mktemp("images") / "run"
+    able = [name for name in prepared_methods() if "class-scores" not in methods.get(name).needs]
+    recipe = {"rounds": 2, "local_epochs": 1, "prepare_for": ",".join(able)}
+    with a_place(folder, "inpainting:digits", recipe) as made:
+        yield made
 
 
 @contextmanager
-def place_of(task: str, folder: Path, **settings: Any) -> Iterator[Place]:
-    """Five clients of a task that have filed a request of every scope."""
-    federation = Federation.simulate(
-        task,
-        clients=5,
-        partition="iid",
-        rounds=2,
-        local_epochs=3,
-        learning_rate=0.1,
-        out=folder,
-        **settings,
-    )
+def a_place(folder: Path, task: str, recipe: dict[str, Any]) -> Iterator[Place]:
+    """A trained federation with a request of every scope, and a grid of its clients."""
+    federation = Federation.simulate(task, clients=5, partition="iid", learning_rate=0.1, out=folder, **recipe)
     federation.train()
     session = federation._session()
     run_config = {**run_config_of(federation.settings), "out": str(folder)}

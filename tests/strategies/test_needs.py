@@ -84,7 +84,8 @@ def test_a_history_with_holes_is_not_enough() -> None:
 def test_every_method_that_needs_something_is_refused_without_it(place, name: str) -> None:
     scope = sorted(methods.get(name).scopes)[0]
     state = place.state(scope, UnlearnSettings(method=name))
-    bare = replace(state, history=NO_HISTORY, server_data=None, prepared_for=())
+    nothing = SimpleNamespace(name="bare")
+    bare = replace(state, history=NO_HISTORY, server_data=None, prepared_for=(), task=nothing)
     place.heard.clear()
     with pytest.raises(RequestError, match=f"method '{name}' needs .*, or use a method that does not need it"):
         serve(place.grid, place.roster, methods.get(name), bare, place.jobs[scope], None, 60.0)  # type: ignore[arg-type]

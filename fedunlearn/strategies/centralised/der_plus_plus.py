@@ -33,7 +33,7 @@ class DarkExperienceReplay:
     name: str = "der-plus-plus"
     source: str = f"Buzzega et al. 2020, Dark Experience (arXiv 2004.07211), {SOURCE}"
     scopes: frozenset[Scope] = EVERY_SCOPE
-    needs: frozenset[Need] = frozenset({"target"})
+    needs: frozenset[Need] = frozenset({"target", "class-scores"})
     options: frozenset[str] = frozenset({"retain", "features"})
     earnest: bool = False
 

@@ -26,7 +26,7 @@ class LearningWithoutForgetting:
     name: str = "lwf"
     source: str = f"Li and Hoiem 2016, Learning without Forgetting (arXiv 1606.09282), {SOURCE}"
     scopes: frozenset[Scope] = EVERY_SCOPE
-    needs: frozenset[Need] = frozenset({"target"})
+    needs: frozenset[Need] = frozenset({"target", "class-scores"})
     options: frozenset[str] = frozenset({"retain", "distillation"})
     earnest: bool = False
 
