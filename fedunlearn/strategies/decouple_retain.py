@@ -127,7 +127,8 @@ def say_errors(work: Work) -> Reply:
 
 def pooled(replies: Sequence[ClientReply]) -> list[int]:
     """The histogram of all replies' errors."""
-    return [int(count) for count in np.sum([reply.arrays[ERRORS] for reply in replies], axis=0, dtype=np.int64)]
+    together = np.stack([reply.arrays[ERRORS] for reply in replies])
+    return [int(count) for count in together.sum(axis=0, dtype=np.int64)]
 
 
 def _set_threshold(state: State, replies: Sequence[ClientReply]) -> State:
