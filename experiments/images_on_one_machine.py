@@ -154,8 +154,8 @@ def table(documents: list[dict]) -> str:
     lines = [
         "# Completed images on one machine",
         "",
-        f"Seeds {', '.join(map(str, seeds))}. Mean ± standard deviation over the seeds; PSNR in decibels, over what was "
-        "hidden; *gap* is the size of the distance to the retrained model's PSNR on the forget set.",
+        f"Seeds {', '.join(map(str, seeds))}. Mean and standard deviation over the seeds; PSNR in decibels, over what",
+        "was hidden; *gap* is the size of the distance to the retrained model's PSNR on the forget set.",
         "",
         "| model | " + " | ".join(COLUMNS) + " |",
         "|---" * (len(COLUMNS) + 1) + "|",
@@ -165,7 +165,7 @@ def table(documents: list[dict]) -> str:
         for column in COLUMNS:
             values = [document["models"][name][column] for document in documents]
             values = [abs(value) for value in values] if column == "gap" else values
-            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+            spread = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):.2f}{spread}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     made = json.dumps(documents[0]["environment"], sort_keys=True)
