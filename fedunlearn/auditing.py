@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flwr.serverapp import Grid
 
-from fedunlearn import engines
 from fedunlearn.audit.metric import Tier
-from fedunlearn.config import run_config_of
 from fedunlearn.engines.mapping import map_jobs
 from fedunlearn.errors import SettingsError
+from fedunlearn.local_clients import with_clients
 from fedunlearn.plugins import plugged_in
 from fedunlearn.reports.document import clean
 from fedunlearn.server import audit_record
@@ -35,6 +34,7 @@ from fedunlearn.server.judging import Case, case_of, judge_case, measured_figure
 from fedunlearn.server.life_cycle import gather
 from fedunlearn.server.run_folder import RunFolder
 from fedunlearn.server.session import Session
+from fedunlearn.shadows import Shadows, shadows_of
 from fedunlearn.strategies.roster import Roster, call_roll
 
 if TYPE_CHECKING:
@@ -106,7 +106,11 @@ def audit(
     case, band = run(lambda grid, session: _find_band(grid, session, ids, size))
     if size:
         band = _fill(session, case, band, size, processes)
-    return run(lambda grid, session: _conclude(grid, session, case, band, tier, restore))
+    shadows = None
+    if tier == "full":
+        # As many as there are references: a retrained model that is judged is none of its own.
+        shadows = shadows_of(session, case, band.plan, max(0, len(band.members) - 2), processes)
+    return run(lambda grid, session: _conclude(grid, session, case, band, tier, restore, shadows))
 
 
 def make_band(session: Session, ids: Sequence[str], size: int, processes: int | None = None) -> tuple[str, ...]:
@@ -161,27 +165,11 @@ def retrain_one(job: Mapping[str, Any]) -> dict[str, Any]:
     return with_clients(session, work)
 
 
-def with_clients(session: Session, work: Callable[[Grid], T]) -> T:
-    """What `work(grid)` returns with the run's clients behind a grid of the local engine."""
-    from fedunlearn.clients.app import client_app
-
-    settings = session.settings
-    run_config = {**run_config_of(settings), "out": str(session.folder.path)}
-    return engines.run(
-        "local",
-        work,
-        client_app,
-        settings.clients,
-        run_config,
-        settings.timeout,
-        workers=settings.workers,
-        imports=plugged_in(),
-    )
-
-
-def _conclude(grid: Grid, session: Session, case: Case, band: Band, tier: Tier, restore: bool) -> Audit:
+def _conclude(
+    grid: Grid, session: Session, case: Case, band: Band, tier: Tier, restore: bool, shadows: Shadows | None
+) -> Audit:
     roster = call_roll(grid, session.settings.timeout)
-    document = _judge(grid, session, roster, case, band, tier)
+    document = _judge(grid, session, roster, case, band, tier, shadows)
     failed = document["verdict"] == "fail"
     document["restored"] = audit_record.restoration(session, case) if failed and restore else None
     document = clean(document)
@@ -190,7 +178,9 @@ def _conclude(grid: Grid, session: Session, case: Case, band: Band, tier: Tier, 
     return Audit(document)
 
 
-def _judge(grid: Grid, session: Session, roster: Roster, case: Case, band: Band, tier: Tier) -> dict[str, Any]:
+def _judge(
+    grid: Grid, session: Session, roster: Roster, case: Case, band: Band, tier: Tier, shadows: Shadows | None
+) -> dict[str, Any]:
     """The document, but for what becomes of the served model."""
     digests = [member.digest for member in band.members]
     unlearned, names = case.branch.head, session.dataset.classes
@@ -205,7 +195,8 @@ def _judge(grid: Grid, session: Session, roster: Roster, case: Case, band: Band,
         again = measured_figures(grid, session, roster, one)
         entry = judge_case(one, again, unlearned, digests, len(names))
         earlier.append({**entry, "band": {"key": band.plan.key, "size": len(digests)}})
-    described = describe(grid, session, roster, case, unlearned, digests, tier)
+    beside = [one.digest for one in shadows.members] if shadows else []
+    described = describe(grid, session, roster, case, unlearned, digests, tier, beside)
     session.tell("judging", 2, 2)
     return {
         **judged,
@@ -218,6 +209,7 @@ def _judge(grid: Grid, session: Session, roster: Roster, case: Case, band: Band,
         "earlier": earlier,
         "accuracy": audit_record.accumulated(session, case, of, digests),
         "described": described,
+        "shadows": None if shadows is None else shadows.document(),
         "seconds": {
             "band": sum(member.seconds for member in band.members),
             "measuring": time.monotonic() - started,

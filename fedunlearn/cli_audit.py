@@ -23,7 +23,7 @@ def audit(
         typer.Option(
             "--audit",
             metavar="TIER",
-            help="quick (no retraining), standard (8 retrained models) or full (20).",
+            help="quick (no retraining), standard (8 retrained models) or full (20, and 18 unlearned shadows).",
             show_default="standard",
         ),
     ] = None,
@@ -37,7 +37,7 @@ def audit(
         bool, typer.Option(help="Serve the model from before again when the unlearned one fails; the data stays out.")
     ] = True,
     processes: Annotated[
-        int | None, typer.Option(help="Models that are retrained at a time.", show_default="one a core")
+        int | None, typer.Option(help="Models that are trained at a time.", show_default="one a core")
     ] = None,
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Does the verdict catch what is none? Trains its own federations.")

@@ -61,14 +61,21 @@ class Comparison:
 
 
 def comparison_document(
-    session: Session, ids: Sequence[str], figures: Mapping[str, Any], pooled: bool = False
+    session: Session,
+    ids: Sequence[str],
+    figures: Mapping[str, Any],
+    pooled: bool = False,
+    earlier: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What `compare --json` prints.
 
     Args:
         figures: what `fedunlearn.server.comparing.compare` found for the requests `ids`.
         pooled: add linear probe and relearning time to each model.
+        earlier: requests that were served before, and that the figures are about as well.
     """
+    served = [session.ledger.request(id) for id in ids]
+    ids = [*earlier, *ids]
     rows = [session.ledger.request(id) for id in ids]
     names, classes = session.dataset.classes, classes_of(rows)
     models = dict(figures["models"])
@@ -85,7 +92,7 @@ def comparison_document(
         },
         **figures,
         "models": models,
-        "attribution": _attribution(session, rows, figures["method"]["selected"]),
+        "attribution": _attribution(session, served, figures["method"]["selected"]),
     }
 
 

@@ -22,7 +22,7 @@ from fedunlearn.strategies.method import checked_phases
 
 RULES = ("largest", "half-of-two-classes")
 """Rules by which a client is chosen from the partition alone: the one with most samples; of those that hold at least
-half of all samples of two classes or more, the one with most samples."""
+half of all samples of two classes or more, the one with most samples. Clients of earlier requests are left out."""
 ALWAYS = frozenset({"original", "unlearned", "retrained", "fine-tuned", "retrained-same-budget"})
 """Models that every comparison has."""
 CHOSEN = "{client}"
@@ -39,6 +39,12 @@ class AskedFor(BaseModel):
     classes: tuple[int, ...] | None = None
     samples: tuple[int, ...] | str | None = None
     """Indices, or a rule of `fedunlearn.contest.forget_set`; a rule without a client is for every client."""
+    then: tuple[AskedFor, ...] = ()
+    """Further requests, each served after the one before it, on the models that were left by then."""
+
+    def in_order(self) -> tuple[AskedFor, ...]:
+        """This request and those that follow."""
+        return (self.model_copy(update={"then": ()}), *self.then)
 
 
 class Cell(BaseModel):
@@ -119,8 +125,17 @@ class Run:
         return make_settings(FederationSettings, _filled(values, client))
 
     def request(self) -> AskedFor:
-        """The request."""
-        return make_settings(AskedFor, {**self.experiment.request, **self.cell.request})
+        """The request, with those that follow it; tries are made on the first alone."""
+        found = make_settings(AskedFor, {**self.experiment.request, **self.cell.request})
+        return found.model_copy(update={"then": ()}) if self.trying else found
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What its documents are called as cells: its cell, once for each of several requests one after another."""
+        several = len(self.request().in_order())
+        if several == 1:
+            return (self.cell.name,)
+        return tuple("-".join(filter(None, (self.cell.name, f"after-{n}"))) for n in range(1, several + 1))
 
     @property
     def is_contest(self) -> bool:
@@ -185,9 +200,11 @@ class Run:
 
     def asked(self) -> dict[str, Any]:
         """Everything that the document depends on, defaults included, as plain JSON."""
+        request = self.request()
         content = {
             "federation": self.federation().model_dump(mode="json", exclude=set(EXECUTION)),
-            "request": self.request().model_dump(mode="json"),
+            # Without what follows where nothing does: what was made before anything could is still the same.
+            "request": request.model_dump(mode="json", exclude=None if request.then else {"then"}),
             "method": self.method().model_dump(mode="json"),
             "controls": {name: own.model_dump(mode="json") for name, own in self.controls().items()},
             "rounds_after": 0 if self.trying else self.experiment.rounds_after,
@@ -255,18 +272,26 @@ def _check(experiment: Experiment) -> None:
         if "seed" in experiment.federation or "seed" in cell.federation:
             raise SettingsError("the federation's seed is given; list it under seeds instead.")
         run = Run(experiment, cell, experiment.seeds[0])
-        federation, client = run.federation(0), run.request().client
-        if isinstance(client, str) and client not in RULES:
-            raise SettingsError(f"client = {client!r}: expected a number, {' or '.join(map(repr, RULES))}.")
-        if isinstance(samples := run.request().samples, str):
-            parse_rule(samples)
-            if run.request().classes is not None:
-                raise SettingsError("a request names classes or samples, not both; leave one of them out.")
-        if isinstance(client, int) and client >= federation.clients:
-            raise SettingsError(f"there is no client {client}; the clients are 0 to {federation.clients - 1}.")
+        federation = run.federation(0)
+        for request in run.request().in_order():
+            _check_request(request, federation)
         tried = Run(experiment, cell, experiment.seeds[0], trying=True).contenders(0) if experiment.tuning else {}
         for settings in (run.method(0), *run.controls(0).values(), *run.contenders(0).values(), *tried.values()):
             checked_phases(methods.get(settings.method), settings, federation.rounds)
+
+
+def _check_request(request: AskedFor, federation: FederationSettings) -> None:
+    client = request.client
+    if isinstance(client, str) and client not in RULES:
+        raise SettingsError(f"client = {client!r}: expected a number, {' or '.join(map(repr, RULES))}.")
+    if isinstance(samples := request.samples, str):
+        parse_rule(samples)
+        if request.classes is not None:
+            raise SettingsError("a request names classes or samples, not both; leave one of them out.")
+    if isinstance(client, int) and client >= federation.clients:
+        raise SettingsError(f"there is no client {client}; the clients are 0 to {federation.clients - 1}.")
+    if request.then:
+        raise SettingsError("a request under `then` has requests of its own that follow; put them into one list.")
 
 
 def _check_tuning(experiment: Experiment, tuning: Tuning, named: set[str]) -> None:

@@ -22,6 +22,7 @@ from fedunlearn.server import certificate, comparing, erasing, jobs
 from fedunlearn.server.branches import job_for
 from fedunlearn.server.certificate import Issued
 from fedunlearn.server.choosing import OnChoice
+from fedunlearn.server.comparing import Before
 from fedunlearn.server.erasing import Erasure
 from fedunlearn.server.failures import recorded
 from fedunlearn.server.initial_model import with_initial_model
@@ -196,17 +197,21 @@ class Federation:
         name: str,
         settings: UnlearnSettings,
         on_progress: OnProgress = None,
+        start: str | None = None,
     ) -> BranchRow:
         """Run a method on a request that was served, as a branch called `name`; the served model stays.
 
-        It starts from the model that the request found. `compare` finds it again as the control `name`.
+        `compare` finds it again as the control `name`.
+
+        Args:
+            start: digest of the model that it starts from; None: the one that the request found.
 
         Raises:
             FedunlearnError: the method cannot serve the request.
         """
         ids = self._served(request)
         return self._run(
-            lambda grid, session: comparing.run_beside(grid, session, ids, name, settings), name, on_progress
+            lambda grid, session: comparing.run_beside(grid, session, ids, name, settings, start), name, on_progress
         )
 
     def retrain(
@@ -237,6 +242,7 @@ class Federation:
         controls: Mapping[str, UnlearnSettings] | None = None,
         pooled: bool = False,
         on_progress: OnProgress = None,
+        before: Before | None = None,
     ) -> Comparison:
         """Put all models of a request side by side, running what is lacking.
 
@@ -245,15 +251,17 @@ class Federation:
             rounds_after: ordinary rounds after which unlearned and retrained are measured once more.
             controls: further methods at the name that they get in the table.
             pooled: also measure what needs all clients' data in one place: linear probe, relearning time.
+            before: earlier requests, whose samples every figure then covers as well, and the models that they left.
         """
         ids = self._served(request)
 
         def work(grid: Grid, session: Session) -> dict[str, Any]:
-            return comparing.compare(grid, session, ids, retrain, rounds_after, controls)
+            return comparing.compare(grid, session, ids, retrain, rounds_after, controls, before)
 
         figures = self._run(work, "compare", on_progress)
-        document = comparison_document(self._session(), ids, figures, pooled)
-        atomic_write_json(self._saved_comparison(ids), clean(document))
+        document = comparison_document(self._session(), ids, figures, pooled, before.ids() if before else ())
+        compared = [*(before.ids() if before else ()), *ids]
+        atomic_write_json(self._saved_comparison(compared), clean(document))
         return Comparison(document)
 
     def report(
@@ -348,11 +356,11 @@ class Federation:
 
         Args:
             request: None for the one that was served last.
-            tier: "quick" (no retraining), "standard" (8 models) or "full" (20). None: standard, or full for a band of
-                that size.
+            tier: "quick" (no retraining), "standard" (8 models) or "full" (20, and in a simulation two fewer other
+                originals that are unlearned in the same way). None: standard, or full for a band of that size.
             band: size of the band; fewer than 8 never pass. None: the tier's.
             restore: serve the model from before again when the audited one fails; the data stays out all the same.
-            processes: models that are retrained at a time; None: one a core.
+            processes: models that are trained at a time; None: one a core.
 
         Raises:
             SettingsError: no such tier or size. RequestError: the request has not been served.

@@ -82,7 +82,7 @@ def mostly_held_classes(session: Session, ids: Sequence[str], share: float = 0.5
     forgotten = torch.zeros_like(total)
     for client in range(session.settings.clients):
         own = holding(session.settings, client, dataset)
-        positions = _forgotten(session, ids, client)
+        positions = filed_positions(session, ids, client)
         total += own.true_labels.bincount(minlength=len(dataset.classes))
         forgotten += own.true_labels[torch.from_numpy(positions)].bincount(minlength=len(dataset.classes))
     mostly = (total > 0) & (forgotten >= share * total)
@@ -95,14 +95,14 @@ def _pool(session: Session, ids: Sequence[str]) -> tuple[Samples, Samples]:
     for client in range(session.settings.clients):
         own = holding(session.settings, client, session.dataset)
         everything.append(own.samples)
-        forgotten.append(own.samples.take(_forgotten(session, ids, client)))
+        forgotten.append(own.samples.take(filed_positions(session, ids, client)))
     pooled = Samples.concat(forgotten)
     if not len(pooled):
         raise RequestError(f"no client's folder here holds the request {'+'.join(ids)}; pooling needs all of them.")
     return Samples.concat(everything), pooled
 
 
-def _forgotten(session: Session, ids: Sequence[str], client: int) -> np.ndarray:
+def filed_positions(session: Session, ids: Sequence[str], client: int) -> np.ndarray:
     """Sorted positions of a client's samples that the requests name, each once."""
     requests = Inbox(session.folder.client(client)).all()
     positions = [position for request in requests if request.id in ids for position in request.positions]

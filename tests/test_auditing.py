@@ -16,6 +16,8 @@ from fedunlearn.audit.verdict_document import deviations
 from fedunlearn.auditing import Audit, settled
 from fedunlearn.errors import FedunlearnError, RequestError, SettingsError
 from fedunlearn.federation import Federation
+from fedunlearn.reporting import audit_trail
+from fedunlearn.reports.page_audit import requests_section
 from fedunlearn.server.band import RECORDED
 from fedunlearn.server.branches import RESTORED, SERVED, served_digest
 
@@ -248,3 +250,24 @@ def test_which_audit_is_meant(tier: str | None, band: int | None, expected: tupl
 def test_an_audit_that_does_not_exist_is_refused(tier: str | None, band: int | None) -> None:
     with pytest.raises(SettingsError, match="expected"):
         settled(tier, band)
+
+
+def test_after_each_of_four_requests_all_earlier_ones_are_judged_again(
+    federation: Federation, undescribed: None
+) -> None:
+    asked: list[str] = []
+    for client, label in ((0, 1), (1, 2), (2, 3), (0, 4)):
+        request = federation.request_deletion(client=client, classes=[label])
+        federation.unlearn(request, method="fine-tune", rounds=1)
+        document = federation.audit(request, "quick", restore=False).document
+        assert [one["request"] for one in document["earlier"]] == asked
+        assert {one["unlearned"] for one in document["earlier"]} <= {document["unlearned"]}
+        asked.append(request.id)
+    trail = audit_trail(federation._session())
+    assert [one.own["request"] for one in trail.standings()] == asked
+    # The last audit is the latest judgement of each; accuracy is counted from before the first.
+    assert {one.by["request"] for one in trail.standings()} == {asked[-1]}
+    section = requests_section(trail)
+    assert "4 requests were audited" in section and all(id in section for id in asked)
+    before = {one.own["accuracy"]["before"] for one in trail.standings()}
+    assert len(before) == 1 and document["accuracy"]["lost"] == before.pop() - document["accuracy"]["unlearned"]

@@ -14,6 +14,8 @@ from fedunlearn.config import FederationSettings
 from fedunlearn.data.holding import holding
 from fedunlearn.errors import FedunlearnError, RequestError, SettingsError
 from fedunlearn.progress import Progress
+from fedunlearn.server.run_folder import RunFolder
+from fedunlearn.server.session import Session
 from fedunlearn.tasks import get_task
 
 EXPERIMENT = """
@@ -154,6 +156,15 @@ def test_a_rule_that_nobody_fits_is_told() -> None:
         choose_client("smallest", settings)
 
 
+def test_a_rule_leaves_out_who_has_asked_before() -> None:
+    settings = FederationSettings(task="digits", clients=4, partition="dirichlet:0.5", seed=1)
+    first = choose_client("largest", settings)
+    second = choose_client("largest", settings, [first])
+    dataset = get_task("digits").dataset(1)
+    sizes = [len(holding(settings, client, dataset)) for client in range(4)]
+    assert first != second and sizes[second] == sorted(sizes)[-2]
+
+
 CONTEST = """
 name = "contest"
 question = "Which of three?"
@@ -265,3 +276,75 @@ def test_steps_of_the_targets_are_paid_with_rounds(tmp_path: Path) -> None:
     budget = cell["methods"]["neggrad-plus"]["budget"]
     assert (budget["allowed"], budget["spent"]["mean"], budget["rounds"]["mean"]) == (4.0, 4.0, 2)
     assert budget["over"] == []
+
+
+SEQUENCE = """
+name = "one-after-another"
+seeds = [0]
+methods = ["not", "class-pruning"]
+
+[settings.not]
+rounds = 1
+
+[federation]
+task = "digits"
+clients = 4
+rounds = 2
+local_epochs = 1
+partition = "iid"
+
+[request]
+client = "largest"
+then = [{ client = "largest", samples = "random:0.5" }]
+"""
+
+
+@pytest.mark.slow
+def test_each_method_goes_on_from_its_own_model_after_the_request_before(tmp_path: Path) -> None:
+    path, out = tmp_path / "sequence.toml", tmp_path / "out"
+    path.write_text(SEQUENCE, encoding="utf-8")
+    results = benchmark(path, out, processes=1)
+    assert [(cell["cell"], cell["step"]["number"]) for cell in results["cells"]] == [("after-1", 1), ("after-2", 2)]
+    first, second = (json.loads((out / "cells" / f"after-{step}-seed0.json").read_text()) for step in (1, 2))
+    ledger = Session(RunFolder.open(out / "runs" / "seed0")).ledger
+    heads = {branch.head: branch for branch in ledger.branches() if branch.state == "done"}
+    for name in ("not", "fine-tuned"):
+        assert heads[second["models"][name]["digest"]].settings["start"] == first["models"][name]["digest"]
+    assert second["models"]["original"]["digest"] == first["models"]["original"]["digest"]
+
+    # The second retrained model had neither the one's samples nor the other's, and is measured on both together.
+    one, other = (ledger.request(id) for id in second["request"]["id"].split("+"))
+    assert one.targets != other.targets and second["request"]["count"] == one.count + other.count
+    asked = [entry["forget"]["retrained"]["count"] for entry in second["deletions"]]
+    assert sum(asked) == second["models"]["retrained"]["forget"]["all"]["count"] > asked[0] > asked[1]
+    assert (
+        "deletions" not in first and second["models"]["retrained"]["digest"] != first["models"]["retrained"]["digest"]
+    )
+    assert "unlearned" not in second["deletions"][0]["forget"]
+
+    # What cannot serve the first request has no model to serve the second from, though that is of another scope.
+    assert "scope client" in results["cells"][0]["methods"]["class-pruning"]["cannot"]["0"]
+    assert "no model to go on from" in results["cells"][1]["methods"]["class-pruning"]["cannot"]["0"]
+    page = (out / "results.md").read_text()
+    assert "## One request after another" in page and "| model | request 1 | request 2 |" in page
+
+    # Killed between the two: the same figures. Another model would be trained without what was asked for since.
+    (out / "cells" / "after-2-seed0.json").unlink()
+    again = benchmark(path, out, processes=1)
+    assert [cell["models"] for cell in again["cells"]] == [cell["models"] for cell in results["cells"]]
+    path.write_text(SEQUENCE.replace('"not", ', '"not", "neggrad-plus", '), encoding="utf-8")
+    with pytest.raises(SettingsError, match="no model can be added later"):
+        benchmark(path, out, processes=1)
+
+
+@pytest.mark.slow
+def test_who_spends_less_than_a_pass_a_round_gets_the_rounds_that_fit(tmp_path: Path) -> None:
+    path, out = tmp_path / "less.toml", tmp_path / "out"
+    text = CONTEST[: CONTEST.index("[tuning]")] + CONTEST[CONTEST.index("[federation]") :]
+    text = text.replace("rounds = 2\n", "rounds = 4\n").replace("band = 1\n", "").replace("0.5", "0.25", 1)
+    text = text.replace('"not", "class-pruning", "half"', '"quickdrop"')
+    path.write_text(text.replace('samples = "random:0.3"\n', ""), encoding="utf-8")
+    (cell,) = benchmark(path, out, processes=1)["cells"]
+    # Two rounds are planned for 2 client epochs; condensed samples are few, and twice as many rounds fit.
+    budget = cell["methods"]["quickdrop"]["budget"]
+    assert budget["rounds"]["mean"] == 4 and budget["spent"]["mean"] <= budget["allowed"] == 2.0

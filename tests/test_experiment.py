@@ -60,9 +60,39 @@ def test_cells_change_the_federation_and_the_request(write: Write) -> None:
     assert (even.name, one_class.name) == ("even-seed5", "one-class-seed5")
     assert (even.federation().partition, one_class.federation().partition) == ("iid", "dirichlet:1.0")
     assert even.federation().seed == 5 and even.federation().clients == 4
-    assert even.request().model_dump() == {"client": "largest", "classes": None, "samples": None}
-    assert one_class.request().model_dump() == {"client": 2, "classes": (3,), "samples": None}
+    assert even.request().model_dump(exclude={"then"}) == {"client": "largest", "classes": None, "samples": None}
+    assert one_class.request().model_dump(exclude={"then"}) == {"client": 2, "classes": (3,), "samples": None}
+    assert even.steps == ("even",) and even.request().in_order() == (even.request(),)
     assert even.method().rounds == 2 and even.method().method == "selective-channels"
+
+
+def test_requests_may_follow_one_another(write: Write) -> None:
+    following = 'client = "largest"\nthen = [{ client = 1, samples = "random:0.2" }, { classes = [3] }]'
+    experiment = read_experiment(write(GOOD.replace('client = "largest"', following)))
+    run = Run(experiment, experiment.cells[0], seed=3)
+    assert run.steps == ("even-after-1", "even-after-2", "even-after-3")
+    first, second, third = run.request().in_order()
+    assert (first.client, second.samples, third.classes) == ("largest", "random:0.2", (3,)) and not first.then
+    # Settings are tuned on the first alone, and what asked before there were sequences is the same question still.
+    tried = Run(experiment, experiment.cells[0], seed=3, trying=True)
+    assert tried.steps == ("even",) and "then" not in tried.asked()["request"]
+    assert len(run.asked()["request"]["then"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("following", "sentence"),
+    [
+        ("{ client = 9 }", "there is no client 9"),
+        ('{ client = "smallest" }', "expected a number"),
+        ('{ client = 1, samples = "random:2" }', "share between 0 and 1"),
+        ("{ client = 1, then = [{ client = 2 }] }", "has requests of its own that follow"),
+        ("{ customer = 1 }", "there is no such setting"),
+    ],
+)
+def test_what_is_wrong_in_a_later_request_is_told_too(write: Write, following: str, sentence: str) -> None:
+    text = GOOD.replace('client = "largest"', f'client = "largest"\nthen = [{following}]')
+    with pytest.raises(SettingsError, match=sentence):
+        read_experiment(write(text))
 
 
 def test_the_chosen_client_is_put_wherever_a_text_asks_for_it(write: Write) -> None:

@@ -180,6 +180,26 @@ def test_a_request_filed_while_training_runs_is_served_between_two_rounds(tmp_pa
     assert rounds[1].digest_before == rounds[0].digest_after
 
 
+def test_what_was_asked_for_before_the_first_round_is_done_without_unlearning(tmp_path: Path) -> None:
+    federation = Federation.simulate("digits", out=tmp_path / "run", **TINY)
+    request = federation.request_deletion(client=1, classes=[6])
+    federation.train()
+    [row] = ledger(federation).requests()
+    assert (row.state, inbox(federation, 1).get(request.id).state) == ("done", "done")
+    assert ledger(federation).branches(request.id) == [] and ledger(federation).events("unlearned-model-served") == []
+    [event] = ledger(federation).events("nothing-to-forget", request.id)
+    assert "no round" in event.detail["why"]
+    # Nobody trained on its samples, and nothing is left to be erased.
+    taken = ledger(federation).rounds(MAIN)[0].metrics["processed"]["1"]
+    asked = inbox(federation, 1).get(request.id).positions
+    trained = len(np.setdiff1d(federation._holding(1).training_positions(), asked))
+    assert taken == federation.settings.local_epochs * trained
+    with pytest.raises(RequestError, match="no model has known its samples"):
+        federation.compare(request)
+    assert federation.erase(request, dry_run=False).models == ()
+    assert not federation.verify_ledger().problems
+
+
 def test_a_class_is_forgotten_everywhere_though_it_was_asked_for_in_the_middle_of_a_round(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,17 @@ def add(parts: Iterable[Counts | None]) -> dict[str, Any] | None:
     return total
 
 
+def leave_few(parts: Iterable[int]) -> bool:
+    """Whether the sums of a whole and of its parts, less the parts that are too small to be summed, leave a small rest.
+
+    Args:
+        parts: numbers of samples that make up the whole.
+    """
+    numbers = list(parts)
+    rest = sum(number for number in numbers if number < MINIMUM_SAMPLES)
+    return 0 < rest < MINIMUM_SAMPLES <= max(numbers)
+
+
 def total_of(findings: Iterable[Counts], name: str) -> float:
     """Sum of the single numbers that the findings have under `name`."""
     values = [finding[name] for finding in findings]

@@ -19,6 +19,8 @@ from fedunlearn.tasks import outputs
 from fedunlearn.tasks.base import ImageToImageTask, Task
 from fedunlearn.tasks.training import Evaluation, evaluate
 
+FORGET_PARTS = ("triggered", "untriggered", "canaries")
+"""What a planted forget set is made of."""
 Findings = dict[str, int | float | list[int]]
 
 
@@ -29,6 +31,7 @@ def examine(
     classes: int,
     true_labels: Tensor | None = None,
     with_errors: bool = False,
+    counts_alone: bool = False,
 ) -> Findings:
     """Counts, sums and a histogram of one group of samples, by flat names.
 
@@ -37,9 +40,12 @@ def examine(
         classes: number of classes K.
         true_labels: given for canaries, whose recorded labels are wrong; adds their exposure.
         with_errors: add how far completed images are from the true ones, for a task that answers with images.
+        counts_alone: leave sums and histogram out, whatever the group's size.
     """
     result = evaluate(task, model, samples)
     found: Findings = dict(tally(result, samples.labels, classes))
+    if counts_alone:
+        return found
     losses = loss.count(result.losses)
     if losses is not None:
         found["loss-sum"], found["loss-samples"] = losses["sum"], losses["samples"]

@@ -69,6 +69,10 @@ class AdapterPlan:
         """The factors of one layer that move, by their names in the adapted network."""
         return tuple(factor_name(layer, factor) for factor in ((DOWN, UP) if self.both else (UP,)))
 
+    def names_by_group(self) -> list[list[str]]:
+        """What moves in each group."""
+        return [[name for layer in group for name in self.names(layer)] for group in self.groups]
+
     @property
     def portion(self) -> Portion:
         """All that moves."""
@@ -132,28 +136,14 @@ class Adapters:
             after[name] = weight + self.product(layer, weight)
         return after
 
-    def norms(self) -> tuple[float, ...]:
-        """Of each group, the Euclidean norm of all that moves in it."""
-        return tuple(math.sqrt(sum(self._square(layer) for layer in group)) for group in self.plan.groups)
+    def without_zeros(self) -> Adapters:
+        """Without the groups in which B is zero throughout, which add nothing; they do not come back."""
+        kept = [group for group in self.plan.groups if any(self._adds(layer) for layer in group)]
+        plan = replace(self.plan, groups=tuple(kept))
+        return Adapters(plan, {name: self.factors[name] for layer in plan.layers for name in plan.names(layer)})
 
-    def _square(self, layer: str) -> float:
-        return sum(float(self.factors[name].double().square().sum()) for name in self.plan.names(layer))
-
-    def shrunk(self, threshold: float) -> Adapters:
-        """The proximal step of the group lasso: each group times max(0, 1 - threshold / norm).
-
-        A group that becomes zero is gone for good: with no B there is no gradient of A, and with no A none of B.
-        """
-        kept: list[tuple[str, ...]] = []
-        factors = {}
-        for group, norm in zip(self.plan.groups, self.norms(), strict=True):
-            if norm <= threshold:
-                continue
-            kept.append(group)
-            for layer in group:
-                for name in self.plan.names(layer):
-                    factors[name] = self.factors[name] * (1 - threshold / norm) if threshold else self.factors[name]
-        return Adapters(replace(self.plan, groups=tuple(kept)), factors)
+    def _adds(self, layer: str) -> bool:
+        return bool(self.factors[factor_name(layer, UP)].any())
 
 
 def factor_name(layer: str, factor: str) -> str:

@@ -14,6 +14,15 @@ from fedunlearn.channels.explained import Explained, NotSupported
 
 # Captum's DeepLIFT adds up exactly where it knows every operation; float32 leaves about 1e-5.
 _LARGEST_SHARE_UNEXPLAINED = 0.01
+_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_WITH_RULE = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Softmax, *_POOLS)
+_LINEAR = (
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Flatten, nn.Identity),
+)
+"""Linear in what comes in, when a model is evaluated: no rule is needed."""
 
 
 class _Logits(nn.Module):
@@ -36,8 +45,10 @@ def deeplift(explained: Explained, inputs: Tensor, labels: Tensor) -> dict[str, 
     softmax.
 
     Raises NotSupported where Captum's DeepLIFT does not hold: a nonlinear step that is not a module, or a
-    module used more than once, or one it has no rule for (attention, group and layer normalisation). It is
-    found out by adding up: contributions that miss the change of the output by more than 1 % are refused.
+    module used more than once, or one it has no rule for (attention, group and layer normalisation), or a
+    max pooling over maps that vary for an input of zeros, as behind padding, where its rule errs (issue 1276
+    of Captum is a part of it). It is found out by adding up: contributions that miss the change of the output
+    by more than 1 % are refused.
     """
     logits = _Logits(explained)
     name = type(explained.model).__name__
@@ -96,6 +107,16 @@ def _check_adds_up(logits: _Logits, name: str, inputs: Tensor, labels: Tensor) -
     if bool((missed > _LARGEST_SHARE_UNEXPLAINED * change.abs().max() + 1e-6).any()):
         share = float(missed.max() / change.abs().max())
         raise NotSupported(
-            f"deeplift misses the output of {name} by {share:.0%}, because some nonlinear step in it is no"
-            f" module that Captum has a rule for: {advice}"
+            f"deeplift misses the output of {name} by {share:.0%}, because {_why(logits.explained.model)}: {advice}"
         )
+
+
+def _why(model: nn.Module) -> str:
+    """What in a model Captum's rules do not cover, as far as its modules tell."""
+    kinds = {type(module) for module in model.modules() if not any(module.children())}
+    without = sorted(kind.__name__ for kind in kinds if not issubclass(kind, (*_LINEAR, *_WITH_RULE)))
+    if without:
+        return f"Captum has no rule for {', '.join(without)}"
+    function = "a nonlinear step in it is a function, and no module"
+    pools = sorted(kind.__name__ for kind in kinds if issubclass(kind, _POOLS))
+    return f"Captum's rule for {pools[0]} does not hold behind padding, or {function}" if pools else function

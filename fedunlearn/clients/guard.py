@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 
 from fedunlearn.audit import error_histogram
-from fedunlearn.audit.counts import MINIMUM_SAMPLES
+from fedunlearn.audit.counts import MINIMUM_SAMPLES, leave_few
+from fedunlearn.audit.examination import FORGET_PARTS
 from fedunlearn.audit.loss_histogram import BINS
 from fedunlearn.clients.guard_arrays import (
     Judge,
@@ -29,6 +30,7 @@ from fedunlearn.clients.guard_arrays import (
 from fedunlearn.clients.guard_measurements import undeclared
 from fedunlearn.errors import ClientError, FedunlearnError
 from fedunlearn.strategies.content import ARRAYS, CONFIG, FLAGS, METRICS
+from fedunlearn.strategies.localisation import FORGET_RATE
 from fedunlearn.strategies.measurement import MEASURE
 
 logger = logging.getLogger("fedunlearn.clients")
@@ -136,7 +138,7 @@ def _allowed(incoming: Message, channels: Mapping[str, int], classes: int, featu
     if kind == "query.erase":
         return Allowed(no_array, ERASED.__contains__)
     if kind == "query.attribute":
-        return Allowed(channel_indices(channels), QUERY_NUMBERS.__contains__)
+        return Allowed(channel_indices(channels), (QUERY_NUMBERS | {FORGET_RATE}).__contains__)
     if kind == "query.activations":
         return Allowed(score_per_class_and_channel(channels, classes), QUERY_NUMBERS.__contains__)
     if kind == "query.prototypes":
@@ -156,6 +158,10 @@ def _allowed(incoming: Message, channels: Mapping[str, int], classes: int, featu
 
 
 def _check_metrics(kind: str, record: MetricRecord, allowed: Allowed) -> None:
+    if leave_few(_sum(record.get(f"forget.{part}.total")) for part in FORGET_PARTS):
+        for what in ("loss-sum", "exposure-sum", "histogram"):
+            if (name := f"forget.all.{what}") in record:
+                raise _refused(kind, _named(METRICS, name), "nothing from which a sum over fewer samples follows")
     for key, number in record.items():
         where = _named(METRICS, key)
         if not allowed.numbers(key):

@@ -16,8 +16,8 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from torch import nn
 
 from fedunlearn.announcement import check_request_id
-from fedunlearn.audit.counts import MINIMUM_SAMPLES
-from fedunlearn.audit.examination import examine
+from fedunlearn.audit.counts import MINIMUM_SAMPLES, leave_few
+from fedunlearn.audit.examination import FORGET_PARTS, examine
 from fedunlearn.channels.adapters import AdapterPlan, Adapters, adapted
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion, digest_state, unpack
@@ -175,6 +175,7 @@ def phase_work(message: Message, site: Site) -> tuple[Phase, Work] | None:
         keep=keep,
         device=site.device,
         prepared=read_prepared(site.folder, str(config["method"])),
+        plan=_plan(message),
     )
     return phases[number], work
 
@@ -210,10 +211,13 @@ def audit(message: Message, site: Site) -> Message:
     positions = site.forget_positions(_texts(config, "requests"))
     groups = {"forget.all": positions}
     parts = site.holding.parts[positions]
+    subtractable = False
     if len(set(parts)) > 1 or (len(parts) and parts[0] != "ordinary"):
         groups["forget.triggered"] = positions[parts == "triggered"]
         groups["forget.untriggered"] = positions[parts == "ordinary"]
         groups["forget.canaries"] = positions[parts == "canaries"]
+        # The sums of a part that is too small would follow from those of the whole.
+        subtractable = leave_few(len(groups[f"forget.{part}"]) for part in FORGET_PARTS)
     if bool(config.get("retained", True)):
         groups["retain"] = site.holding.training_positions(site.inbox.forgotten_positions())
     if bool(config.get("held-out", False)):
@@ -224,7 +228,8 @@ def audit(message: Message, site: Site) -> Message:
             continue
         true_labels = site.holding.true_labels[members] if group == "forget.canaries" else None
         samples = site.holding.samples.take(members)
-        found = examine(site.task, model, samples, site.classes, true_labels, bool(config.get("errors", False)))
+        with_errors, withhold = bool(config.get("errors", False)), subtractable and group == "forget.all"
+        found = examine(site.task, model, samples, site.classes, true_labels, with_errors, withhold)
         for name, value in found.items():
             metrics[f"{group}.{name}"] = value
     return Message(RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fedunlearn.config import FederationSettings, UnlearnSettings
 from fedunlearn.strategies.method import Method, checked_phases
 
-ROUNDING = 1e-9
+ROUNDING = 1e-12
 """Relative; a share such as 0.1 is no binary fraction, and must not cost a round."""
 
 

@@ -9,6 +9,7 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.contest.budget import ROUNDING, Budget, account, bytes_of, rounds_for_bytes, runs_its_own_rounds
 from fedunlearn.contest.contender import BAND, kind_of
 from fedunlearn.errors import FedunlearnError, RunFolderError
+from fedunlearn.server.comparing import Before
 from fedunlearn.server.cost import cost_of
 from fedunlearn.server.ledger_tables import BranchRow
 from fedunlearn.server.run_folder import RunFolder
@@ -32,6 +33,7 @@ def race(
     controls: Mapping[str, UnlearnSettings] | None = None,
     pooled: bool = False,
     without: Sequence[str] = (),
+    before: Before | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run what takes part, compare all of it, and return the comparison's document and what a benchmark adds to it.
 
@@ -42,6 +44,8 @@ def race(
         band: further retrained models.
         controls: what is run beside, whatever the budget; one that cannot is an error.
         without: models that are left out of the document.
+        before: earlier requests: each contender goes on from the model that it had after the last of them, and one that
+            could not serve that one cannot go on.
 
     Returns:
         The document, and "methods": contender -> method, kind, settings, "cannot" (None or a sentence) and budget;
@@ -53,18 +57,27 @@ def race(
     able, refused = dict[str, UnlearnSettings](), dict[str, str]()
     allowed = _allowed_bytes(federation, ids, budget) if contenders else None
     for name, settings in contenders.items():
+        start = None if before is None else before.models.get(name)
+        if before is not None and start is None:
+            refused[name] = "it could not serve an earlier request, so that it has no model to go on from."
+            continue
         try:
-            fitting = _within_bytes(federation, ids, name, settings, allowed) if allowed is not None else settings
-            able[name] = _run_within(federation, ids, name, fitting, budget.epochs_of(federation.settings))
+            fitting = settings
+            if allowed is not None:
+                fitting = _within_bytes(federation, ids, name, settings, allowed, start)
+            able[name] = _run_within(federation, ids, name, fitting, budget.epochs_of(federation.settings), start)
         except RunFolderError:
             raise  # of the machine's making, not the method's
         except FedunlearnError as error:
             refused[name] = str(error)
     members = {f"{BAND}{number}": _retraining(federation) for number in range(1, band + 1)}
     beside = {**(controls or {}), **able, **members}
-    document = dict(federation.compare(ids, rounds_after=rounds_after, controls=beside, pooled=pooled).document)
+    compared = federation.compare(ids, rounds_after=rounds_after, controls=beside, pooled=pooled, before=before)
+    document = dict(compared.document)
     for part in ("models", "rounds"):
         document[part] = {name: entry for name, entry in document[part].items() if name not in without}
+    for deletion in document.get("deletions", ()):
+        deletion["forget"] = {name: entry for name, entry in deletion["forget"].items() if name not in without}
     if document.get("after") is not None and without:
         later = {name: entry for name, entry in document["after"]["models"].items() if name not in without}
         document["after"] = {**document["after"], "models": later, "resurfacing": {}}
@@ -118,7 +131,12 @@ def _allowed_bytes(federation: Federation, ids: Sequence[str], budget: Budget) -
 
 
 def _within_bytes(
-    federation: Federation, ids: Sequence[str], name: str, settings: UnlearnSettings, allowed: float
+    federation: Federation,
+    ids: Sequence[str],
+    name: str,
+    settings: UnlearnSettings,
+    allowed: float,
+    start: str | None,
 ) -> UnlearnSettings:
     """The settings with the rounds that fit; what a round moves is seen in a pilot of one round."""
     method = methods.get(settings.method)
@@ -126,29 +144,42 @@ def _within_bytes(
     has_rounds = any(phase.is_round for phase in method.phases(one, federation.settings.rounds))
     if runs_its_own_rounds(method) or not has_rounds:
         return settings
-    once, a_round = _spent(federation, federation.run_beside(ids, PILOT.format(name), one))
+    once, a_round = _spent(federation, federation.run_beside(ids, PILOT.format(name), one, start=start))
     return settings.model_copy(update={"rounds": rounds_for_bytes(allowed, once, a_round)}) if a_round else settings
 
 
 def _run_within(
-    federation: Federation, ids: Sequence[str], name: str, settings: UnlearnSettings, epochs: float | None
+    federation: Federation,
+    ids: Sequence[str],
+    name: str,
+    settings: UnlearnSettings,
+    epochs: float | None,
+    start: str | None,
 ) -> UnlearnSettings:
-    """Run a contender, again with fewer rounds where it spent more epochs than it may; return what it ran with.
+    """Run a contender, again with other rounds where it spent more or less epochs than it may; return what it ran with.
 
-    Rounds are planned for the remaining clients. Where targets take steps of their own, and all clients are targets,
-    what is spent is known only afterwards.
+    Rounds are planned for the remaining clients, one local pass after another. Where targets take steps of their own,
+    and all clients are targets, or where a pass is over less than a client's samples, what is spent is known only
+    afterwards. No method gets more rounds than retraining has.
     """
-    method = methods.get(settings.method)
+    method, raised = methods.get(settings.method), False
     while True:
-        branch = federation.run_beside(ids, name, settings)
+        branch = federation.run_beside(ids, name, settings, start=start)
         ledger = Session(RunFolder.open(federation.folder)).ledger
         rounds = ledger.rounds(branch.name)
         spent = cost_of(rounds, ledger.phases(branch.name), 0)["client_epochs"]
-        fits = epochs is None or spent <= epochs * (1 + ROUNDING)
-        if epochs is None or fits or runs_its_own_rounds(method) or not rounds or settings.rounds == 1:
+        if epochs is None or not spent or runs_its_own_rounds(method) or not rounds:
             return settings
-        fewer = max(1, min(settings.rounds - 1, int(settings.rounds * epochs / spent)))
-        settings = settings.model_copy(update={"rounds": fewer})
+        fitting = int(settings.rounds * epochs * (1 + ROUNDING) / spent)
+        if spent <= epochs * (1 + ROUNDING):
+            more = min(fitting, federation.settings.rounds)
+            if raised or more <= settings.rounds:
+                return settings
+            raised, settings = True, settings.model_copy(update={"rounds": more})
+        elif settings.rounds == 1:
+            return settings
+        else:
+            settings = settings.model_copy(update={"rounds": max(1, min(settings.rounds - 1, fitting))})
 
 
 def _spent(federation: Federation, branch: BranchRow) -> tuple[int, int]:

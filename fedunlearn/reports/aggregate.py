@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +67,8 @@ class CellAggregate:
         original_distance: the original's distance on the figures of the curves.
         contenders: what takes part in a contest, by the name of its row; those that cannot serve it included.
         band: further retrained models, from other seeds; None: there are none. They have no rows.
+        step: where it stands among requests that came one after another: name of the whole, and number from 1.
+        deletions: accuracy of each model on what each request so far made forgotten; nothing for a first request.
     """
 
     cell: str
@@ -79,6 +81,8 @@ class CellAggregate:
     original_distance: Spread | None
     contenders: Mapping[str, ContenderAggregate] = field(default_factory=dict)
     band: BandAggregate | None = None
+    step: tuple[str, int] | None = None
+    deletions: Sequence[Figures] = ()
 
 
 def aggregate(documents: Iterable[Document]) -> list[CellAggregate]:
@@ -118,7 +122,24 @@ def aggregate_cell(cell: str, documents: Sequence[Document]) -> CellAggregate:
         original_distance=spread(one.get("original", {}).get(0) for one in curves),
         contenders=aggregate_contenders(documents),
         band=band,
+        step=next(((str(one["of"]), int(one["number"])) for one in _steps(documents)), None),
+        deletions=_deletions(valid, members),
     )
+
+
+def _steps(documents: Sequence[Document]) -> Iterable[Mapping[str, Any]]:
+    return (document["step"] for document in documents if document.get("step"))
+
+
+def _deletions(documents: Sequence[Document], without: Collection[str]) -> list[Figures]:
+    """For each request so far: model -> its accuracy on what that one made forgotten, over the seeds."""
+    of_seeds = [[entry["forget"] for entry in document.get("deletions") or ()] for document in documents]
+    found = []
+    for number in range(max(map(len, of_seeds), default=0)):
+        several = [entries[number] for entries in of_seeds if len(entries) > number]
+        names = ordered({name: {"there": True} for entry in several for name in entry if name not in without})
+        found.append({name: spread(value(entry.get(name), "accuracy") for entry in several) for name in names})
+    return found
 
 
 def stages_of(document: Document) -> dict[int, dict[str, Model]]:
@@ -149,24 +170,27 @@ def as_json(cell: CellAggregate) -> dict[str, Any]:
         },
         "methods": {name: one.as_dict() for name, one in cell.contenders.items()},
         "retrained_band": None if cell.band is None else cell.band.as_dict(),
+        **({} if cell.step is None else {"step": {"of": cell.step[0], "number": cell.step[1]}}),
+        **({} if not cell.deletions else {"deletions": [_plain(one) for one in cell.deletions]}),
     }
 
 
 def _models_json(models: Mapping[str, ModelAggregate]) -> dict[str, Any]:
-    def plain(figures: Figures) -> dict[str, Any]:
-        return {key: one.as_dict() for key, one in figures.items() if one is not None}
-
     return {
         name: {
-            "figures": plain(one.figures),
+            "figures": _plain(one.figures),
             "distance_to_retrained": None if one.distance is None else one.distance.as_dict(),
-            "loss_distance_to_retrained": plain(one.losses),
-            "share_of_the_way": plain(one.way),
+            "loss_distance_to_retrained": _plain(one.losses),
+            "share_of_the_way": _plain(one.way),
             "share_of_the_way_of_means": dict(one.way_of_means),
-            "cost_share_of_retrained": plain(one.cost),
+            "cost_share_of_retrained": _plain(one.cost),
         }
         for name, one in models.items()
     }
+
+
+def _plain(figures: Figures) -> dict[str, Any]:
+    return {key: one.as_dict() for key, one in figures.items() if one is not None}
 
 
 def _models(stages: Sequence[Mapping[str, Model]], keys: tuple[str, ...]) -> dict[str, ModelAggregate]:

@@ -78,10 +78,20 @@ def answer(document: Document) -> Answer:
     if lost := _ability_lost(models):
         headline = _WORSE[state]
         state = "partly" if state in ("forgotten", "mostly") else state
-    sentences += [*_return(document, found), *_rivals(models), *_cost(models)]
+    sentences += [*_lacks_further(document), *_return(document, found), *_rivals(models), *_cost(models)]
     if state == "forgotten" and not lost:
         sentences.append("This is one comparison, not a certificate: chance differences are not yet measured.")
     return Answer(state, headline, tuple(sentences), found)
+
+
+def _lacks_further(document: Document) -> list[str]:
+    further = document.get("retrained_without") or []
+    if not further:
+        return []
+    return [
+        f"The retrained model also lacks what {' and '.join(map(str, further))} asked for later, which this unlearned "
+        "model has seen: clients never train on it again. A part of the difference is due to that."
+    ]
 
 
 def findings(models: dict[str, Model], name: str) -> list[Finding]:

@@ -10,6 +10,7 @@ from fedunlearn.reports.benchmark_contest import BandAggregate
 from fedunlearn.reports.benchmark_contest_tables import band_label, band_range, in_order, refusals
 from fedunlearn.reports.benchmark_measures import BY_KEY
 from fedunlearn.reports.document import label_of
+from fedunlearn.reports.measures import shown
 from fedunlearn.reports.spread import Spread, shown_spread
 
 _ESCAPES = {
@@ -45,7 +46,10 @@ def escape(text: str) -> str:
 
 
 def latex(name: str, question: str, cells: Sequence[CellAggregate]) -> str:
-    """One table a cell, means ± standard deviations over the seeds, and the retrained models' range beside them."""
+    """One table a cell, means ± standard deviations over the seeds, and the retrained models' range beside them.
+
+    Costs are means alone: how many bytes they vary by would only make the table too wide to be read.
+    """
     comment = f"% {name}: {question}".replace("\n", " ")
     lines = [comment, r"% Needs \usepackage{booktabs,graphicx} before \begin{document}.", ""]
     for cell in cells:
@@ -64,7 +68,10 @@ def _table(name: str, cell: CellAggregate) -> list[str]:
         prices = [None if model == "original" else one.figures.get(cost.key) for cost in costs]
         cells = [shown_spread(one.distance, "share", seeds)]
         cells += [shown_spread(one.figures.get(measure.key), measure.kind, seeds) for measure in measures]
-        rows[model] = [*cells, *(shown_spread(p, c.kind, seeds) for p, c in zip(prices, costs, strict=True))]
+        rows[model] = [
+            *cells,
+            *("–" if p is None else shown(p.mean, c.kind) for p, c in zip(prices, costs, strict=True)),
+        ]
     band = cell.band
     if band is not None:
         ranges = [band_range(band, measure) for measure in (*measures, *costs)]
@@ -83,9 +90,9 @@ def _table(name: str, cell: CellAggregate) -> list[str]:
         lines.append(" & ".join([escape(label_of(model)), first, *others]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}}"]
     # Below the table: a sentence in it would make it as wide as itself.
-    refused = "; ".join(f"{label_of(model)}: {why}" for model, why in refusals(cell))
+    refused = "; ".join(f"{label_of(model)}: {why.rstrip('.')}" for model, why in refusals(cell))
     if refused:
-        lines += [r"\par\smallskip\raggedright", f"Cannot serve this request: {escape(refused)}"]
+        lines += [r"\par\smallskip\raggedright", f"Cannot serve this request: {escape(refused)}."]
     return [*lines, r"\end{table}", ""]
 
 
@@ -103,7 +110,9 @@ def _best(models: Mapping[str, ModelAggregate], band: BandAggregate | None) -> s
 def _caption(name: str, cell: CellAggregate) -> str:
     where = f"{name}, {cell.cell}" if cell.cell else name
     seeds = f"{len(cell.seeds)} seed{'s' if len(cell.seeds) != 1 else ''}"
-    text = f"{where}: mean ± standard deviation over {seeds}; the good value is the retrained model's."
+    text = (
+        f"{where}: mean ± standard deviation over {seeds}, of costs the mean; the good value is the retrained model's."
+    )
     bold = " Bold: the smallest distance"
     return text + (f"{bold}, and what is within the range of retrained models." if cell.band else f"{bold}.")
 

@@ -17,6 +17,7 @@ from fedunlearn.reports.benchmark_contest_tables import (
     tuning_lines,
 )
 from fedunlearn.reports.benchmark_measures import BY_KEY, COST_SHARES, FIGURES
+from fedunlearn.reports.benchmark_sequence import sequence_lines
 from fedunlearn.reports.document import label_of
 from fedunlearn.reports.measures import PARTS
 from fedunlearn.reports.provenance import run_name
@@ -45,6 +46,7 @@ def markdown(
         "as good as its distance to *Retrained* is small; being better than it is not asked.",
         "",
     ]
+    lines += sequence_lines(cells)
     for cell in cells:
         lines += _cell(cell, figures.get(cell.cell, ()))
     lines += tuning_lines(tuning) if tuning is not None else []

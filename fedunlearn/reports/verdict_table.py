@@ -47,6 +47,9 @@ def sentences(document: AuditDocument) -> list[str]:
         said.append(
             f"Test accuracy {accuracy['before']:.1%} before the first request, {accuracy['unlearned']:.1%} now{beside}."
         )
+    shadows = document.get("shadows")
+    if shadows is not None and shadows["why"]:
+        said.append(f"No shadows, and so no value of what needs them: {shadows['why']}")
     if document.get("restored"):
         why = document["restored"]["why"]
         said.append(f"{why[:1].upper()}{why[1:]}")

@@ -9,8 +9,8 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from fedunlearn import auditing
 from fedunlearn.federation import Federation
+from fedunlearn.local_clients import with_clients
 from fedunlearn.self_test.cases import NOTHING, ROLLED_BACK, WRONG, Case
 from fedunlearn.server.branches import BranchPlan, run_branch
 from fedunlearn.server.judging import case_of, measured_figures
@@ -53,7 +53,7 @@ def make_subjects(case: Case, out: Path) -> tuple[str, dict[str, str]]:
         found[ROLLED_BACK] = older[case.rolled_back]
     if WRONG in case.subjects:
         found[WRONG] = session.models.save(_wrong(case, elsewhere))
-    return filed.id, found | auditing.with_clients(session, lambda grid: _branches(grid, session, case, filed.id))
+    return filed.id, found | with_clients(session, lambda grid: _branches(grid, session, case, filed.id))
 
 
 def session_of(case: Case, out: Path, on_progress: OnProgress = None) -> Session:
@@ -70,7 +70,7 @@ def measure(case: Case, out: Path, request: str, digests: Iterable[str]) -> dict
         of = measured_figures(grid, session, roster, case_of(session, [request]))
         return {digest: of(digest) for digest in digests}
 
-    return auditing.with_clients(session, work)
+    return with_clients(session, work)
 
 
 def _branches(grid: Grid, session: Session, case: Case, request: str) -> dict[str, str]:

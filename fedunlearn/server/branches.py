@@ -30,6 +30,9 @@ SERVED = "unlearned-model-served"
 RESTORED = "served-model-restored"
 """The event of a failed audit: the model before is served again, and the data stays out."""
 
+NEVER_LEARNED = "nothing-to-forget"
+"""The event of a request that came before the first round: it is done, and nothing was run for it."""
+
 
 @dataclass(frozen=True)
 class BranchPlan:

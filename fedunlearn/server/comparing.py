@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flwr.serverapp import Grid
@@ -16,6 +16,7 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import RequestError
 from fedunlearn.server.branches import (
     MAIN,
+    NEVER_LEARNED,
     BranchPlan,
     base_digest,
     classes_of,
@@ -29,8 +30,9 @@ from fedunlearn.server.examiner import PARTS, Examiner
 from fedunlearn.server.heads import share_head
 from fedunlearn.server.history import history_of
 from fedunlearn.server.image_figures import image_figures
-from fedunlearn.server.ledger_tables import BranchRow, PhaseRow, RoundRow
+from fedunlearn.server.ledger_tables import BranchRow, PhaseRow, RequestRow, RoundRow
 from fedunlearn.server.life_cycle import gather
+from fedunlearn.server.lineage import lineage
 from fedunlearn.server.model_store import ModelStore
 from fedunlearn.server.session import Session
 from fedunlearn.server.showing import have_pictures_made
@@ -54,6 +56,7 @@ def compare(
     retrain: bool = True,
     rounds_after: int = 0,
     controls: Mapping[str, UnlearnSettings] | None = None,
+    before: Before | None = None,
 ) -> dict[str, Any]:
     """Run what is lacking beside the unlearned model, measure all of them, and return the figures.
 
@@ -62,14 +65,16 @@ def compare(
         retrain: also retrain in full; otherwise a retrained model is shown only when it is there already.
         rounds_after: ordinary rounds after which unlearned and retrained are measured once more.
         controls: further branches, by the name that they get in the table.
+        before: earlier requests, whose samples every figure then covers as well; None: there are none.
 
     Raises:
         RequestError: the requests have not been served.
     """
-    ledger, settings = session.ledger, session.settings
+    ledger, settings, before = session.ledger, session.settings, before or Before()
     roster, _ = gather(grid, ledger, settings.timeout)
-    rows = [ledger.request(id) for id in ids]
-    job = job_for(rows)
+    job = job_for([ledger.request(id) for id in ids])
+    rows = [ledger.request(id) for id in (*before.ids(), *ids)]
+    measured = job_for(rows)
     unlearned = unlearned_branch(session, job)
     budget = {"rounds": unlearned.settings["rounds"], "local_epochs": unlearned.settings["local_epochs"]}
     plans = {
@@ -90,15 +95,16 @@ def compare(
     plans |= dict(controls or {})
     branches = {"unlearned": unlearned}
     for kind, plan in plans.items():
-        branches[kind] = run_branch(grid, session, roster, job, BranchPlan(kind, plan))
-    base = session.models.load(base_digest(session, job))
+        branches[kind] = run_branch(grid, session, roster, job, BranchPlan(kind, plan, before.models.get(kind)))
+    original = before.models.get("original") or base_digest(session, job)
+    base = session.models.load(original)
     examiner = Examiner(session, grid, roster, base)
     classes = classes_of(rows)
     price = _Price.of(session, base)
     models = {
         "original": {
-            "digest": base_digest(session, job),
-            **examiner.in_full(base, job, classes),
+            "digest": original,
+            **examiner.in_full(base, measured, classes),
             "cost": price.of_rows(ledger.rounds(MAIN)[: original_rounds(session, job)], []),
         }
     }
@@ -106,7 +112,7 @@ def compare(
         model = session.models.load(branch.head)
         history = kept_for(session, job, branch)
         cost = price.of_rows(ledger.rounds(branch.name), ledger.phases(branch.name), history)
-        models[kind] = {"digest": branch.head, **examiner.in_full(model, job, classes), "cost": cost}
+        models[kind] = {"digest": branch.head, **examiner.in_full(model, measured, classes), "cost": cost}
     states = {kind: session.models.load(entry["digest"]) for kind, entry in models.items()}
     for kind, figures in image_figures(grid, session, roster, job, states, base).items():
         models[kind]["images"] = figures
@@ -122,25 +128,38 @@ def compare(
     shown = {one: session.models.load(models[one]["digest"]) for one in SHOWN if one in models}
     have_pictures_made(grid, session, roster, job, shown, base)
     if rounds_after:
-        after = _continued(grid, session, job, branches, rounds_after, classes)
+        after = _continued(grid, session, job, measured, branches, rounds_after, classes)
         document["after"] = {
             "rounds": rounds_after,
             "models": after,
             "resurfacing": _resurfacing(models, after),
         }
+    if "retrained" in branches and (further := _lacks_further(session, rows, branches["retrained"], unlearned)):
+        document["retrained_without"] = further
+    if before.requests:
+        digests = {kind: str(shown["digest"]) for kind, shown in models.items()}
+        document["deletions"] = [
+            {"request": "+".join(several), "forget": _forgotten(session, examiner, several, digests)}
+            for several in (*before.requests, ids)
+        ]
     share_head(grid, session, roster)
     return document
 
 
-def run_beside(grid: Grid, session: Session, ids: Sequence[str], name: str, settings: UnlearnSettings) -> BranchRow:
+def run_beside(
+    grid: Grid, session: Session, ids: Sequence[str], name: str, settings: UnlearnSettings, start: str | None = None
+) -> BranchRow:
     """Run one further branch of served requests, or return it when it has ended already.
+
+    Args:
+        start: digest of the model that it starts from; None: the one that the requests found.
 
     Raises:
         FedunlearnError: the method cannot serve them.
     """
     roster, _ = gather(grid, session.ledger, session.settings.timeout)
     job = job_for([session.ledger.request(id) for id in ids])
-    return run_branch(grid, session, roster, job, BranchPlan(name, settings))
+    return run_branch(grid, session, roster, job, BranchPlan(name, settings, start))
 
 
 def kept_for(session: Session, job: Job, branch: BranchRow) -> set[str]:
@@ -160,6 +179,11 @@ def unlearned_branch(session: Session, job: Job) -> BranchRow:
     for branch in done:
         if set(job.requests) & set(str(branch.request_id).split("+")):
             raise RequestError(f"request {wanted} was served together with others; name all: {branch.request_id}.")
+    if any(session.ledger.events(NEVER_LEARNED, id) for id in job.requests):
+        raise RequestError(
+            f"request {wanted} came before the first round of training: no model has known its samples, so that there "
+            "is nothing to compare or to audit."
+        )
     raise RequestError(f"request {wanted} has not been served yet; run `fedunlearn unlearn RUN` first.")
 
 
@@ -179,6 +203,7 @@ def _continued(
     grid: Grid,
     session: Session,
     job: Job,
+    measured: Job,
     branches: Mapping[str, BranchRow],
     rounds: int,
     classes: tuple[int, ...] | None,
@@ -192,8 +217,28 @@ def _continued(
             plan = BranchPlan(f"{kind}-continued", settings, start=branches[kind].head)
             branch = run_branch(grid, session, roster, job, plan)
             model: ModelState = session.models.load(branch.head)
-            after[kind] = Examiner(session, grid, roster, model).in_full(model, job, classes)
+            after[kind] = Examiner(session, grid, roster, model).in_full(model, measured, classes)
     return after
+
+
+def _lacks_further(
+    session: Session, rows: Sequence[RequestRow], retrained: BranchRow, unlearned: BranchRow
+) -> list[str]:
+    """Requests that came later, whose data the unlearned model had and the retrained one, made after them, had not."""
+    line = lineage(session.ledger.entries())
+    rounds = session.ledger.rounds(retrained.name)
+    made = line.states[rounds[0].digest_after].step if rounds else 0
+    others = {row.id for row in session.ledger.requests() if row.state != "refused"} - {row.id for row in rows}
+    return sorted(id for id in others if line.arrivals[id] < made and line.descends(unlearned.head, id))
+
+
+def _forgotten(
+    session: Session, examiner: Examiner, ids: Sequence[str], digests: Mapping[str, str]
+) -> dict[str, dict[str, Any] | None]:
+    """Model -> accuracy, loss and count on what these requests alone made forgotten; None where it is withheld."""
+    job = job_for([session.ledger.request(id) for id in ids])
+    groups = {kind: examiner.on_forget_set(session.models.load(digest), job)["all"] for kind, digest in digests.items()}
+    return {kind: None if group is None else group.summary() for kind, group in groups.items()}
 
 
 def _resurfacing(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,6 +258,24 @@ def _resurfacing(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[st
     names = [f"{part}_{what}" for part in PARTS for what in ("accuracy", "loss")]
     changes = resurfacing(figures(before), figures(after), [*names, *RESURFACING])
     return {name: asdict(change) for name, change in changes.items() if change.unlearned is not None}
+
+
+@dataclass(frozen=True)
+class Before:
+    """What requests that are served one after another have left behind when the next one is compared.
+
+    Attributes:
+        requests: those that were served before, in order; each entry is what was served together.
+        models: name in the comparison -> digest of that model after the request before; under "original" the one before
+            the first. A model that has none here starts from what the request found.
+    """
+
+    requests: Sequence[Sequence[str]] = ()
+    models: Mapping[str, str] = field(default_factory=dict)
+
+    def ids(self) -> list[str]:
+        """All of the requests."""
+        return [id for several in self.requests for id in several]
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,8 @@ def _files(session: Session, line: Lineage, id: str) -> tuple[Removed, ...]:
     for path in sorted(folder.audit.glob("figures-*.json")):
         if _shows(path, line, id):
             found[path] = "figures of models"
+    # Folders in which a shadow was being trained when its process was killed; the next audit makes it again.
+    found |= {path: "half of a shadow" for path in sorted(folder.audit.glob("shadow-*/**/*")) if path.is_file()}
     report = folder.path / "comparison.json"
     if not report.is_file() or _shows(report, line, id):
         for path in [*(folder.path / name for name in REPORT), *sorted(folder.figures.glob("*"))]:

@@ -15,6 +15,7 @@ from fedunlearn.server import initial_model
 from fedunlearn.server.acceptance import check_acceptable
 from fedunlearn.server.branches import (
     MAIN,
+    NEVER_LEARNED,
     SERVED,
     BranchPlan,
     is_taken_back,
@@ -154,7 +155,7 @@ def unlearn(
         raise RequestError("there is no open request; file one with `fedunlearn request RUN --client ID`.")
     if settings.method != AUTO:
         for group in _groups(rows, together):
-            check_needs(methods.get(settings.method), supplies_of(session, job_for(group)))
+            check_needs(methods.get(settings.method), supplies_of(session, job_for(group)), settings)
     found, failures = _serve_open(grid, session, roster, rows, settings, together, on_choice)
     if failures:
         raise failures[0]
@@ -238,6 +239,9 @@ def _serve_open(
 ) -> tuple[list[BranchRow], list[FedunlearnError]]:
     """The branches of what was served, and why the others failed."""
     found, failures = [], []
+    if not session.ledger.rounds(MAIN):
+        _nothing_to_forget(grid, session, roster, rows)
+        return [], []
     for group in _groups(rows, together):
         try:
             own = settings
@@ -250,6 +254,16 @@ def _serve_open(
         except FedunlearnError as error:
             failures.append(error)
     return found, failures
+
+
+def _nothing_to_forget(grid: Grid, session: Session, roster: Roster, rows: Sequence[RequestRow]) -> None:
+    """Close requests that came before the first round: no model has seen their samples, and none will."""
+    for row in rows:
+        with session.ledger.transaction():
+            session.ledger.set_request_state(row.id, "running")
+            session.ledger.set_request_state(row.id, "done")
+            session.ledger.append_event(NEVER_LEARNED, {"why": "no round of training was finished"}, row.id)
+    acknowledge(grid, session.ledger, roster, [row.id for row in rows], session.settings.timeout)
 
 
 def _groups(rows: Sequence[RequestRow], together: bool) -> list[list[RequestRow]]:

@@ -12,6 +12,7 @@ from fedunlearn.server.band import RECORDED as BAND_MEMBER
 from fedunlearn.server.branches import SERVED
 from fedunlearn.server.kept_updates import kept_digests
 from fedunlearn.server.ledger_chain import Entry
+from fedunlearn.server.shadow_record import RECORDED as SHADOW
 from fedunlearn.strategies import methods
 
 _START = "start of "
@@ -114,6 +115,16 @@ def lineage(entries: Iterable[Entry]) -> Lineage:
             cleared = frozenset(str(id) for id in detail["without"])
             name = f"retrained model {detail['number']} of a band"
             _add(found, Descent(detail["digest"], name, step, everybody=step, cleared=cleared))
+        elif row["kind"] == SHADOW:
+            detail = row["detail"]
+            cleared = frozenset(str(id) for id in detail["without"])
+            # Its original was trained anew on what the request names, whenever that was filed.
+            _add(
+                found,
+                Descent(
+                    detail["digest"], f"shadow {detail['number']} of an audit", step, everybody=-1, cleared=cleared
+                ),
+            )
     return found
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from fedunlearn.channels.layout import evaluation_mode
 from fedunlearn.data.dataset import Samples
 from fedunlearn.strategies.bounded_terms import Bounds, forget_term, retain_term
-from fedunlearn.strategies.centralised.passes import losses_and_logits
+from fedunlearn.strategies.passes import losses_and_logits
 from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.training import TrainingSettings, shuffled_batches
 
@@ -85,19 +86,21 @@ class BoundedResult:
 
 def train_adapters(
     model: nn.Module,
-    leaves: list[Tensor],
+    groups: Sequence[Sequence[Tensor]],
     objective: Objective,
     forget: Samples,
     retain: Samples,
     rate: float,
     recipe: TrainingSettings,
     generator: torch.Generator,
+    sparsity: float = 0.0,
 ) -> BoundedResult:
-    """Train `leaves` of the model with AdamW, in the recipe's passes over the retained samples (without any: the rest).
+    """Train groups of the model's parameters with AdamW, in the recipe's passes over the retained samples.
 
+    Without any the passes are over the rest. `sparsity` is the weight of the groups' norms in what is minimised.
     Each retained batch is paired with one of the forget set, which begins again, shuffled anew, when it is used up.
     """
-    optimizer = torch.optim.AdamW(leaves, lr=rate, weight_decay=WEIGHT_DECAY)
+    optimizer = adamw([leaf for group in groups for leaf in group], rate)
     total, batches, seen = 0.0, 0, 0
     with evaluation_mode(model):
         for forgotten, retained in _pairs(forget, retain, recipe.local_epochs, recipe.batch_size, generator):
@@ -105,10 +108,37 @@ def train_adapters(
             value = objective(model, forgotten, retained)
             value.backward()
             optimizer.step()
+            shrink(groups, optimizer, sparsity)
             total += float(value.detach())
             batches += 1
             seen += len(forgotten) + len(retained)
     return BoundedResult(total / max(1, batches), batches, seen)
+
+
+def adamw(leaves: Sequence[Tensor], rate: float) -> torch.optim.AdamW:
+    """The optimiser of both modes."""
+    return torch.optim.AdamW(leaves, lr=rate, weight_decay=WEIGHT_DECAY)
+
+
+@torch.no_grad()
+def shrink(groups: Sequence[Sequence[Tensor]], optimizer: torch.optim.AdamW, sparsity: float) -> None:
+    """The proximal step of the group lasso after a step of AdamW: each group times max(0, 1 - threshold / norm).
+
+    AdamW divides gradients by the root of their mean square, and so must the penalty's: a group stays zero when the
+    norm of its gradient is below `sparsity`. One number stands for all of a group; *reconstruction*.
+    """
+    if not sparsity:
+        return
+    options = optimizer.param_groups[0]
+    for group in groups:
+        states = [optimizer.state[leaf] for leaf in group]
+        seen = 1 - options["betas"][1] ** float(states[0]["step"])
+        squares = sum(float(state["exp_avg_sq"].double().sum()) for state in states)
+        typical = math.sqrt(squares / seen / sum(leaf.numel() for leaf in group)) + options["eps"]
+        norm = math.sqrt(sum(float(leaf.double().square().sum()) for leaf in group))
+        threshold = sparsity * options["lr"] / typical
+        for leaf in group:
+            leaf.mul_(1 - threshold / norm if norm > threshold else 0.0)
 
 
 def gradient(

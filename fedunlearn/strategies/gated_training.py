@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -76,8 +77,12 @@ def train_gated(
     recipe: TrainingSettings,
     generator: torch.Generator,
     portion: Portion | None = None,
+    make_optimizer: MakeOptimizer | None = None,
 ) -> GatedResult:
-    """Train `model` in place on the forget term alone; `recipe.local_epochs` are passes over the forget set."""
+    """Train `model` in place on the forget term alone; `recipe.local_epochs` are passes over the forget set.
+
+    `make_optimizer` replaces the recipe's gradient descent.
+    """
     gates = _Gates()
 
     def loss(called: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
@@ -87,7 +92,7 @@ def train_gated(
         gates.look(mean, terms.tau, len(labels))
         return (terms.forget * gated(mean, terms.tau)).expand(len(labels))
 
-    made = _counting(recipe, gates)
+    made = _counting(make_optimizer or partial(descent, settings=recipe), gates)
     result = train_locally(task, model, forget, recipe, generator, portion, loss, make_optimizer=made)
     return GatedResult(result.mean_loss, gates.share, gates.samples)
 
@@ -101,11 +106,13 @@ def train_paired(
     recipe: TrainingSettings,
     generator: torch.Generator,
     portion: Portion | None = None,
+    make_optimizer: MakeOptimizer | None = None,
 ) -> GatedResult:
     """Train `model` in place on both terms; `recipe.local_epochs` are passes over the retained samples.
 
     Every retained batch is paired with the next of the forget set, which begins again, shuffled anew, when it is used
     up. Retained batches are those of training without a forget term: the forget set has a generator of its own.
+    `make_optimizer` replaces the recipe's gradient descent.
     """
     pairs = _ForgetBatches(len(forget), _forget_batch(len(forget), len(retain), recipe.batch_size), generator)
     gates = _Gates()
@@ -120,7 +127,7 @@ def train_paired(
         gates.look(mean, terms.tau, len(batch))
         return retained + terms.forget * gated(mean, terms.tau)
 
-    made = _counting(recipe, gates, pairs)
+    made = _counting(make_optimizer or partial(descent, settings=recipe), gates, pairs)
     result = train_locally(task, model, retain, recipe, generator, portion, loss, make_optimizer=made)
     return GatedResult(result.mean_loss, gates.share, gates.samples)
 
@@ -173,11 +180,11 @@ class _ForgetBatches:
         self.present = following
 
 
-def _counting(recipe: TrainingSettings, *counted: _Gates | _ForgetBatches) -> MakeOptimizer:
-    """The recipe's own gradient descent; what is counted goes on with each step."""
+def _counting(make_optimizer: MakeOptimizer, *counted: _Gates | _ForgetBatches) -> MakeOptimizer:
+    """The same optimizer; what is counted goes on with each of its steps."""
 
     def make(leaves: list[Tensor]) -> torch.optim.Optimizer:
-        optimizer = descent(leaves, recipe)
+        optimizer = make_optimizer(leaves)
 
         def go_on(*_: object) -> None:
             for one in counted:

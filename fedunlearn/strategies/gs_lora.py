@@ -17,21 +17,21 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError, RequestError
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.bounded_terms import Bounds
-from fedunlearn.strategies.bounded_training import WEIGHT_DECAY, Objective, gradient, train_adapters
+from fedunlearn.strategies.bounded_training import Objective, adamw, gradient, shrink, train_adapters
 from fedunlearn.strategies.estimate import Estimate, Facts
 from fedunlearn.strategies.method import ClientReply, Down, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.nabla_tau_terms import Terms
 from fedunlearn.strategies.option import choice, number, positive, whole
 from fedunlearn.strategies.prototypes import ASK_PROTOTYPES, PROTOTYPES, class_sums, means
 from fedunlearn.strategies.recovery import local_recipe
-from fedunlearn.strategies.role_counts import AverageByTerms, Combine, count_phases, counts, totals
+from fedunlearn.strategies.role_counts import AverageByTerms, Combine, count_phases, totals
 
 RATE, LOWEST_RATE = 1e-2, 1e-3
 """AdamW's learning rate in the first round, and the share of it at which the last would come out."""
 ABOVE_GUESSING = 4.0
 """Nats that the bound of the forget loss lies above the loss of guessing, log K."""
 MODES, BY = ("averaged", "exact"), ("sample", "batch")
-RANK, FORGET_WEIGHT, SPARSITY, PUSH, PUSH_BOUND, PULL = 4, 0.2, 0.1, 0.05, 18.0, 0.001
+RANK, FORGET_WEIGHT, SPARSITY, PUSH, PUSH_BOUND, PULL = 4, 0.2, 0.01, 0.05, 18.0, 0.001
 GROUPS_LEFT = "gs-lora/groups-left"
 """In `State.arrays`: how many groups of adapters are not zero."""
 _FORGOTTEN, _RETAINED, _NUMBERS, _FIRST, _SECOND, _STEP = (
@@ -47,10 +47,10 @@ class GroupSparseAdapters:
     """Minimise (loss of the retained) + beta x relu(bound - loss of the forgotten) + alpha x (norms of the groups).
 
     Only low-rank adapters move: on both feed-forward layers of each block of a transformer, a group for each block, or
-    on every layer with channels of another network, a group for each. After a round the server shrinks each group
-    (the proximal step of the group lasso), and one that becomes zero is sent no more. After the last round adapters
-    are merged into the weights. GS-LoRA++ also drives features of the forgotten off their class's mean (which the
-    target computes and keeps), and pulls retained ones towards theirs (which clients send as sums over 20 samples
+    on every layer with channels of another network, a group for each. After each step every group is shrunk (the
+    proximal step of the group lasso), and one that everybody has made zero is sent no more. After the last round
+    adapters are merged into the weights. GS-LoRA++ also drives features of the forgotten off their class's mean (which
+    the target computes and keeps), and pulls retained ones towards theirs (which clients send as sums over 20 samples
     and more; where nobody has as many, each uses its own).
 
     In the "averaged" mode A is drawn from a seed that all share and B alone moves, so that the mean of clients' B is
@@ -59,8 +59,8 @@ class GroupSparseAdapters:
 
     Options: `mode` ("averaged"); `rank` (4); `scale` s (1 / rank); `bound` (log K + 4 nats); `hinge`: each "sample"
     is held against the bound, or the "batch"'s mean, as the authors do; `forget_weight` beta (0.2); `sparsity` alpha
-    (0.1), from round `warm_up` on (a fifth of the rounds). Of GS-LoRA++ alone: `push` (0.05), `push_bound` (18) and
-    `pull` (0.001). The learning rate is AdamW's (0.01) and falls over the rounds as a cosine does.
+    (0.01), from round `warm_up` on (a fifth of the rounds, at least one). Of GS-LoRA++ alone: `push` (0.05),
+    `push_bound` (18) and `pull` (0.001). The learning rate is AdamW's, 0.01, and falls over the rounds as a cosine.
     """
 
     name: str
@@ -125,7 +125,8 @@ class PrototypicalAdapters(GroupSparseAdapters):
 def _send(round: int, state: State) -> Down:
     """The adapters, and what a client needs to weigh its terms and to learn as fast as the others."""
     terms = _terms(state)
-    numbers = [terms.alpha, terms.forgotten, terms.retained, rate_in(round, state.settings)]
+    strength = _sparsity(round, state.settings) * (1 - terms.alpha)  # as the retain term is weighed
+    numbers = [terms.alpha, terms.forgotten, terms.retained, rate_in(round, state.settings), strength]
     arrays = {_NUMBERS: np.array(numbers, np.float64)}
     if PROTOTYPES in state.arrays:
         arrays[PROTOTYPES] = state.arrays[PROTOTYPES]
@@ -136,6 +137,12 @@ def rate_in(round: int, settings: UnlearnSettings) -> float:
     """The learning rate of a round, 0 and up: a cosine from the first to a thousandth of it after the last."""
     first = settings.learning_rate or RATE
     return first * (LOWEST_RATE + (1 - LOWEST_RATE) * (1 + math.cos(math.pi * round / settings.rounds)) / 2)
+
+
+def _sparsity(round: int, settings: UnlearnSettings) -> float:
+    """The weight of the groups' norms in a round: none while warming up."""
+    begins = whole(settings, "warm_up", max(1, settings.rounds // 5))
+    return number(settings, "sparsity", SPARSITY) if round >= begins else 0.0
 
 
 def _terms(state: State) -> Terms:
@@ -194,8 +201,11 @@ def _train(work: Work, method: GroupSparseAdapters) -> Reply:
     """Local passes."""
     objective = _objective(work, method.bounds(work.settings, work.classes), len(work.forget), len(work.retain))
     recipe, rate = local_recipe(work.training, work.settings), float(work.arrays[_NUMBERS][3])
+    assert work.plan is not None  # since the first query was answered
+    leaves, strength = _leaves(work), float(work.arrays[_NUMBERS][4])
+    groups = [[leaves[name] for name in names] for names in work.plan.names_by_group()]
     trained = train_adapters(
-        work.model, list(_leaves(work).values()), objective, work.forget, work.retain, rate, recipe, work.generator
+        work.model, groups, objective, work.forget, work.retain, rate, recipe, work.generator, strength
     )
     held = len(work.forget) + len(work.retain)
     return work.updated(held, loss=trained.mean_loss, epochs=trained.seen / held, batches=trained.batches)
@@ -213,35 +223,24 @@ def _differentiate(work: Work, method: GroupSparseAdapters) -> Reply:
 
 
 def _after_round(round: int, exact: bool, before: State, averaged: State) -> State:
-    """The state after a round: adapters shrunk, and after the last one merged."""
-    settings, rate = before.settings, rate_in(round, before.settings)
-    after = _stepped(before, averaged, rate) if exact else averaged
-    adapters = after.adapters
-    assert adapters is not None  # since the first query was answered
-    if round >= whole(settings, "warm_up", settings.rounds // 5):
-        steps = 1 if exact else _steps(before)
-        adapters = adapters.shrunk(number(settings, "sparsity", SPARSITY) * rate * steps)
+    """The state after a round: without groups that are zero, and after the last one merged."""
+    after = _stepped(before, averaged, round) if exact else averaged
+    assert after.adapters is not None  # since the first query was answered
+    adapters = after.adapters.without_zeros()
     if not adapters.plan.groups:
         raise ClientError("every group of adapters has become zero, and nothing is forgotten; ask for less `sparsity`.")
     left = {GROUPS_LEFT: np.array([float(len(adapters.plan.groups))])}
     after = replace(after.with_adapters(adapters), arrays={**after.arrays, **left})
     # Merged: nothing is left for a later phase.
-    return replace(after, adapters=None, arrays=left) if round == settings.rounds - 1 else after
+    return replace(after, adapters=None, arrays=left) if round == before.settings.rounds - 1 else after
 
 
-def _steps(state: State) -> int:
-    """Steps that a client takes in a round, on average."""
-    holders = max(1, len(counts(state, _RETAINED)))
-    [retained] = totals(state, _RETAINED)
-    return state.settings.local_epochs * math.ceil(retained / holders / state.training.batch_size)
-
-
-def _stepped(before: State, averaged: State, rate: float) -> State:
-    """One step of AdamW from the adapters that were sent, with the clients' mean as the gradient."""
+def _stepped(before: State, averaged: State, round: int) -> State:
+    """One step of AdamW and of the group lasso from the adapters that were sent; the clients' mean is the gradient."""
     assert before.adapters is not None and averaged.adapters is not None
     beta = positive(before.settings, "forget_weight", FORGET_WEIGHT)
     leaves = {name: factor.clone().requires_grad_() for name, factor in before.adapters.factors.items()}
-    optimizer = torch.optim.AdamW(list(leaves.values()), lr=rate, weight_decay=WEIGHT_DECAY)
+    optimizer = adamw(list(leaves.values()), rate_in(round, before.settings))
     taken = int(before.arrays.get(_STEP, np.zeros(1))[0])
     for name, leaf in leaves.items():
         # Clients divide by the sum of the two weights, 1 + beta.
@@ -250,6 +249,8 @@ def _stepped(before: State, averaged: State, rate: float) -> State:
             first, second = (torch.from_numpy(before.arrays[f"{of}:{name}"].copy()) for of in (_FIRST, _SECOND))
             optimizer.state[leaf] = {"step": torch.tensor(float(taken)), "exp_avg": first, "exp_avg_sq": second}
     optimizer.step()
+    groups = [[leaves[name] for name in names] for names in before.adapters.plan.names_by_group()]
+    shrink(groups, optimizer, _sparsity(round, before.settings))
     arrays = {**before.arrays, _STEP: np.array([taken + 1.0])}
     for name, leaf in leaves.items():
         arrays[f"{_FIRST}:{name}"] = optimizer.state[leaf]["exp_avg"].numpy()

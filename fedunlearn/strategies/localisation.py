@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from fedunlearn.errors import ClientError, SettingsError
 from fedunlearn.strategies.aggregation import weighted_mean
 from fedunlearn.strategies.method import ClientReply, Down, Phase, Reply, State, Work
 from fedunlearn.strategies.option import choice
+from fedunlearn.tasks.base import LogitsTask
 
 Scores = dict[str, torch.Tensor]
 
@@ -38,6 +40,14 @@ none of its own either: a model retrained without it hardly differs."""
 HEAVY, MOST = 3.0, 0.9
 """Samples learned by heart against the rest hang on the channels this many times as strongly as ordinary ones, and
 on nearly all channels: no few of them can be singled out. Then this share of a layer is taken."""
+
+
+Influence = Literal["concentrated", "by-heart", "spread", "none"]
+"""How the forget set's influence lies in the model, as the target reads it off the attribution."""
+FORGET_RATES: Mapping[Influence, float] = {"concentrated": 0.6, "by-heart": 0.0, "spread": 0.2, "none": 0.0}
+"""Learning rate of the target's own step, as a multiple of the rounds'; 0: none is taken, and the channels are reset.
+The others relearn part of what is spread, and what was learned by heart has no channels of its own to change."""
+FORGET_RATE = "forget-rate"
 
 
 class TooFewReferences(ClientError):
@@ -106,10 +116,10 @@ def select_channels(work: Work) -> Reply:
         {n.removeprefix(REFERENCE): array for n, array in work.arrays.items() if n.startswith(REFERENCE)}
     )
     ranking = str(work.settings.options.get("ranking", "excess"))
+    owned = owned_share(class_counts(work.forget, work.classes), work.arrays[CLASSES])
+    influence = influence_of(own, reference, owned, float(work.arrays[SPREAD][0]), work.arrays[MASSES].tolist())
     if work.settings.ratio == "auto":
-        owned = owned_share(class_counts(work.forget, work.classes), work.arrays[CLASSES])
-        spread, masses = float(work.arrays[SPREAD][0]), work.arrays[MASSES].tolist()
-        mask = read_off(own, reference, work.layout, owned, spread, masses)
+        mask = read_off(influence, own, reference, work.layout)
         if ranking != "excess":
             # A control gets as many channels of each layer as the method itself would take.
             scores = rank(ranking, own, reference, work.generator)
@@ -121,17 +131,17 @@ def select_channels(work: Work) -> Reply:
         {f"forget:{layer}": score.numpy() for layer, score in own.items()}
         | {f"reference:{layer}": score.numpy() for layer, score in reference.items()},
     )
-    return Reply(mask.to_arrays(), {"num-examples": len(samples), "seconds": time.monotonic() - started})
+    # Without classes there is no nearest wrong one to give a sample to.
+    rate = FORGET_RATES[influence] if isinstance(work.task, LogitsTask) else 0.0
+    numbers = {"num-examples": len(samples), "seconds": time.monotonic() - started, FORGET_RATE: rate}
+    return Reply(mask.to_arrays(), numbers)
 
 
-def read_off(
-    own: Scores, reference: Scores, layout: Layout, owned: float, spread: float, masses: Sequence[float]
-) -> ChannelMask:
-    """The channels that the attribution itself asks for; the first of these that holds decides.
+def influence_of(own: Scores, reference: Scores, owned: float, spread: float, masses: Sequence[float]) -> Influence:
+    """How the forget set's influence lies in the model; the first of these that holds decides.
 
-    Concentrated: what covers 95 % of the excess. Learned by heart: most of every layer. Its kind of samples its own to
-    some part: what covers the excess, small as that is; the others relearn what they share with it. None of these:
-    nothing, so that plain fine-tuning is left.
+    Concentrated: more excess than remaining clients show each other. Learned by heart: much more attribution a sample
+    than anybody else's. Spread: its kind of samples is its own to some part. None: nothing sets it apart.
 
     Args:
         own: attribution of the forget set, by layer.
@@ -140,13 +150,25 @@ def read_off(
         spread: excess from which on it is the target's own.
         masses: mean and highest attribution mass of the remaining clients.
     """
-    covering = auto_mask(own, reference)
     if total_excess(own, reference) > spread:
-        return covering
+        return "concentrated"
     average, highest = masses
     if mass(own) > max(HEAVY * average, highest):
+        return "by-heart"
+    return "spread" if owned >= NEGLIGIBLE else "none"
+
+
+def read_off(influence: Influence, own: Scores, reference: Scores, layout: Layout) -> ChannelMask:
+    """The channels that the attribution itself asks for: what covers 95 % of the excess, small as that may be.
+
+    What was learned by heart asks for most of every layer; where nothing sets the forget set apart there are none, so
+    that plain fine-tuning is left.
+    """
+    if influence == "none":
+        return ChannelMask.empty(layout)
+    if influence == "by-heart":
         return top_ratio(rank("excess", own, reference), MOST, layout)
-    return covering if owned >= NEGLIGIBLE else ChannelMask.empty(layout)
+    return auto_mask(own, reference)
 
 
 def _ratios(mask: ChannelMask, layout: Layout) -> dict[str, float]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fedunlearn.announcement import Scope
-from fedunlearn.channels.adapters import Adapters
+from fedunlearn.channels.adapters import AdapterPlan, Adapters
 from fedunlearn.channels.layout import Layout
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion, pack, unpack
@@ -136,6 +136,7 @@ class Work:
         keep: stores arrays in the client's own folder under a name; they never cross the wire.
         device: where recovery trains.
         prepared: what this client prepared for the method while the federation trained, by name; empty: nothing.
+        plan: which adapters are in the model; None: it has none.
     """
 
     role: Role
@@ -157,6 +158,7 @@ class Work:
     keep: Callable[[str, Mapping[str, np.ndarray]], None]
     device: Device = THIS_PROCESSOR
     prepared: Mapping[str, np.ndarray] = field(default_factory=dict)
+    plan: AdapterPlan | None = None
 
     def updated(self, examples: int, **metrics: float) -> Reply:
         """The reply of a training phase: the moving part of the model as it is now."""
@@ -278,6 +280,7 @@ class Method(Protocol):
         source: the paper, and what of it is reconstruction.
         scopes: the scopes it serves.
         needs: what it cannot do without.
+        needs_with: settings -> what certain options need beyond that (may be absent: nothing).
         options: names of its options (may be absent: then any is let through); see `checked_phases`.
         training_hook: what it needs done during training (may be absent: nothing).
         messages: what it sends only with certain options, by name (may be absent: nothing).

@@ -28,13 +28,17 @@ from fedunlearn.strategies.method import (
     Work,
     methods,
 )
-from fedunlearn.strategies.nabla_tau_terms import Terms, alpha_in, first_alpha, forget_passes
-from fedunlearn.strategies.option import number, whole
+from fedunlearn.strategies.nabla_tau_terms import Terms, alpha_in, first_alpha, forget_passes, rate_in
+from fedunlearn.strategies.option import choice, number, whole
 from fedunlearn.strategies.recovery import local_recipe, send_packed, train_on_retained
 from fedunlearn.strategies.role_counts import AverageByTerms, keep_counts, say_retained, totals
 from fedunlearn.tasks.base import loss_of_guessing
+from fedunlearn.tasks.training import MakeOptimizer, train_locally
 
 TAU_KINDS = ("held-out", "class", "log-k")
+OPTIMIZERS = ("adamw", "sgd")
+ADAMW_RATE = 1e-3
+"""The authors'."""
 ASKED = ("held-out", "class")
 """Kinds of tau that clients are asked for; the others need nobody."""
 TAU_MESSAGE = "query.tau"
@@ -57,34 +61,43 @@ class NablaTau:
     Options: `tau`: "held-out" (clients' held-out loss, by their samples), "class" (of the forgotten classes alone),
     "log-k" (the loss of guessing among K classes) or a number; `tau_every`: rounds after which it is measured again
     (1; the authors' 5 are passes over the forget set, of which a round has several); `alpha`: in the first round, 0 to
-    1 (5/3 of the forgotten share; 0 is fine-tuning, bit for bit); `channels`: "all" move, or those "selected" by
-    localisation and the output layer, of which nothing is reset; `attribution` and `ranking` are then those of
+    1 (5/3 of the forgotten share); `optimizer`: "adamw" (the authors'; it begins anew in each round, at
+    `learning_rate`, 0.001 where none is asked for, which falls over the rounds to a tenth) or "sgd" (the federation's
+    own gradient descent, with which alpha 0 is fine-tuning, bit for bit); `channels`: "all" move, or those "selected"
+    by localisation and the output layer, of which nothing is reset; `attribution` and `ranking` are then those of
     `selective-channels`.
     """
 
     name: str = "nabla-tau"
     source: str = (
-        "Trippa et al. 2024, arXiv 2403.14339; reconstruction: everything federated, the federation's own gradient "
-        "descent in the place of AdamW, retained batches in training mode, tau of forgotten classes"
+        "Trippa et al. 2024, arXiv 2403.14339; reconstruction: everything federated, AdamW anew in each round, "
+        "retained batches in training mode, tau of forgotten classes"
     )
     scopes: frozenset[Scope] = EVERY_SCOPE
     needs: frozenset[Need] = frozenset({"target"})
-    options: frozenset[str] = frozenset({"tau", "tau_every", "alpha", "channels", "attribution", "ranking"})
+    options: frozenset[str] = frozenset(
+        {"tau", "tau_every", "alpha", "optimizer", "channels", "attribution", "ranking"}
+    )
     earnest: bool = False
+
+    def needs_with(self, settings: UnlearnSettings) -> frozenset[Need]:
+        """Log K is the loss of guessing a class."""
+        return frozenset({"class-scores"}) if settings.options.get("tau") == "log-k" else frozenset()
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """Localisation where it is asked for, two counts, then `settings.rounds` rounds, tau before those it is due."""
         tau, every = tau_asked(settings), whole(settings, "tau_every", 1, lowest=1)
         alpha = number(settings, "alpha", 1.0, highest=1.0)
+        choice(settings, "optimizer", OPTIMIZERS)
         localisation = where_asked(settings)
         if alpha == 0:
             # There is no forget term, and nothing to be known for it.
-            return [*localisation, *[_round(None, settings.rounds)] * settings.rounds]
+            return [*localisation, *(_round(round, settings.rounds, False) for round in range(settings.rounds))]
         served: list[Phase] = [*localisation, _COUNT_FORGOTTEN, _COUNT_RETAINED]
         for round in range(settings.rounds):
             if tau in ASKED and round % every == 0:
                 served.append(_ASK_TAU)
-            served.append(_round(round, settings.rounds))
+            served.append(_round(round, settings.rounds, True))
         return served
 
 
@@ -148,13 +161,14 @@ def _terms(state: State, round: int) -> Terms:
     return Terms(alpha_in(round, state.settings.rounds, first), forgotten, retained)
 
 
-def _round(round: int | None, rounds: int) -> Phase:
-    """A joint round, 0 and up; None: one without a forget term.
+def _round(round: int, rounds: int, forgets: bool) -> Phase:
+    """A joint round, 0 and up, with a forget term or without.
 
     It is called what fine-tuning's is, so that those who forget nothing draw the same batches.
     """
-    if round is None:
-        return Phase("train.recover", "remaining", send_packed, train_both, average)
+    train = partial(train_both, share=rate_in(round, rounds))
+    if not forgets:
+        return Phase("train.recover", "remaining", send_packed, train, average)
 
     def down(state: State) -> Down:
         terms = _terms(state, round)
@@ -166,28 +180,55 @@ def _round(round: int | None, rounds: int) -> Phase:
         return Down(packed=state.packed(), arrays=arrays)
 
     mean = AverageByTerms(terms=partial(_terms, round=round), forgotten=_FORGOTTEN, retained=_RETAINED)
-    return Phase("train.recover", "all", down, train_both, mean)
+    return Phase("train.recover", "all", down, train, mean)
 
 
-def train_both(work: Work) -> Reply:
-    """One client's part of a round: both terms, or the one that it has samples for."""
+def train_both(work: Work, share: float = 1.0) -> Reply:
+    """One client's part of a round: both terms, or the one that it has samples for.
+
+    Args:
+        share: of AdamW's rate, in this round.
+    """
+    make_optimizer = _optimizer(work.settings, share)
     if _ALPHA not in work.arrays or not len(work.forget):
-        return train_on_retained(work)
+        return train_on_retained(work) if make_optimizer is None else _train_retained(work, make_optimizer)
     terms = Terms(*(float(work.arrays[name][0]) for name in (_ALPHA, _FORGOTTEN, _RETAINED)))
     recipe, tau = local_recipe(work.training, work.settings), _tau(work)
     portion = None if work.mask is None else work.portion
     seen = 0
     if len(work.retain):
         both = Gated(tau, *terms.coefficients(len(work.forget), len(work.retain)))
-        trained = train_paired(work.task, work.model, work.forget, work.retain, both, recipe, work.generator, portion)
+        trained = train_paired(
+            work.task, work.model, work.forget, work.retain, both, recipe, work.generator, portion, make_optimizer
+        )
         seen = len(work.retain) * recipe.local_epochs
     else:
         # As many steps as those take who keep samples, on average.
         each = math.ceil(terms.retained / float(work.arrays[_HOLDERS][0]) / recipe.batch_size)
         own = math.ceil(len(work.forget) / recipe.batch_size)
         recipe = replace(recipe, local_epochs=max(1, forget_passes(each, own, recipe.local_epochs)))
-        trained = train_gated(work.task, work.model, work.forget, Gated(tau), recipe, work.generator, portion)
+        trained = train_gated(
+            work.task, work.model, work.forget, Gated(tau), recipe, work.generator, portion, make_optimizer
+        )
     return _told(work, trained, seen)
+
+
+def _optimizer(settings: UnlearnSettings, share: float) -> MakeOptimizer | None:
+    """What replaces the federation's own gradient descent; None: nothing."""
+    if choice(settings, "optimizer", OPTIMIZERS) == "sgd":
+        return None
+    rate = share * (settings.learning_rate or ADAMW_RATE)
+    # Where the forgotten samples are known by heart their gradients are tiny; AdamW's steps do not shrink with them.
+    return lambda leaves: torch.optim.AdamW(leaves, lr=rate)
+
+
+def _train_retained(work: Work, make_optimizer: MakeOptimizer) -> Reply:
+    recipe = local_recipe(work.training, work.settings)
+    portion = None if work.mask is None else work.portion
+    trained = train_locally(
+        work.task, work.model, work.retain, recipe, work.generator, portion, make_optimizer=make_optimizer
+    )
+    return work.updated(len(work.retain), loss=trained.mean_loss, epochs=recipe.local_epochs)
 
 
 def _told(work: Work, trained: GatedResult, seen: int) -> Reply:

@@ -32,6 +32,11 @@ def alpha_in(round: int, rounds: int, first: float) -> float:
     return first * (1 - round / rounds)
 
 
+def rate_in(round: int, rounds: int) -> float:
+    """Share of AdamW's first rate in a round: from 1 it falls linearly, to a tenth in the round after the last."""
+    return 1 - 0.9 * round / rounds
+
+
 def forget_passes(retain_batches: int, forget_batches: int, retain_passes: float = 3.0) -> int:
     """Whole passes over the forget set in which each batch of it is paired with one of the retained samples.
 

@@ -7,14 +7,18 @@ formulas, the discriminative ranking, the reset, the ratio rule and the forget s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from fedunlearn.channels.reset import reset_rows, reset_values
 from fedunlearn.config import UnlearnSettings
-from fedunlearn.errors import SettingsError
+from fedunlearn.strategies.aggregation import Average
 from fedunlearn.strategies.forgetting import ascend, forget_phase, relabel, towards_unseen
 from fedunlearn.strategies.localisation import (
+    FORGET_RATE,
     REFER,
     check_localisation,
     select_channels,
@@ -24,6 +28,7 @@ from fedunlearn.strategies.localisation import (
 from fedunlearn.strategies.method import (
     EVERY_SCOPE,
     ClientReply,
+    Down,
     Need,
     Phase,
     Reply,
@@ -32,9 +37,18 @@ from fedunlearn.strategies.method import (
     Work,
     methods,
 )
-from fedunlearn.strategies.recovery import recovery_of_selected
+from fedunlearn.strategies.nearest_label import shrink
+from fedunlearn.strategies.option import choice
+from fedunlearn.strategies.passes import FORGET_OPTIONS, check_forget_options
+from fedunlearn.strategies.recovery import recovery_of_selected, send_packed
+
+
+def _shrink(work: Work) -> Reply:
+    return shrink(work, float(work.arrays[FORGET_RATE][0]))
+
 
 STEPS: Mapping[str, Callable[[Work], Reply] | None] = {
+    "shrink": _shrink,
     "reset": None,
     "reset-and-raise": towards_unseen,
     "relabel": relabel,
@@ -44,34 +58,46 @@ STEPS: Mapping[str, Callable[[Work], Reply] | None] = {
 
 @dataclass(frozen=True)
 class SelectiveChannels:
-    """Reference, attribute, then rounds in which only the selected channels and the output layer move.
+    """Reference, attribute, forget, then rounds in which only the selected channels and the output layer move.
 
-    Options: `attribution` (a registered attribution method), `ranking` ("excess"; others are controls), and
-    `forget_step`: "reset" (the selected channels get the values with which training began, those of the last layer
-    of channels fresh ones), "reset-and-raise" (also, after each recovery round the target raises its losses to those
-    of unseen data), "relabel" and "ascent" (nothing is reset; the target takes one bounded step before the recovery
-    rounds).
+    Options: `attribution` (a registered attribution method), `ranking` ("excess"; others are controls), `forget_rate`
+    (see `forget_recipe`; read off the attribution), and `forget_step`: "shrink" (the target gives its samples to the
+    nearest wrong classes; where localisation asks for no such step, or no target takes it, the channels are reset),
+    "reset" (the selected channels get the values with which training began, those of the last layer of channels fresh
+    ones), "reset-and-raise" (also, after each recovery round the target raises its losses to those of unseen data),
+    "relabel" and "ascent" (nothing is reset; the target takes one other bounded step before the recovery rounds).
     """
 
     name: str = "selective-channels"
-    source: str = "Xu et al. 2024, arXiv 2406.12516; reconstruction of all formulas"
+    source: str = (
+        "Xu et al. 2024, arXiv 2406.12516; reconstruction of all formulas; the forget step after Chen et al. 2023, "
+        "arXiv 2303.11570"
+    )
     scopes: frozenset[Scope] = EVERY_SCOPE
     needs: frozenset[Need] = frozenset({"target"})
-    options: frozenset[str] = frozenset({"attribution", "ranking", "forget_step"})
+    options: frozenset[str] = frozenset({"attribution", "ranking", "forget_step"}) | FORGET_OPTIONS
+
+    def needs_with(self, settings: UnlearnSettings) -> frozenset[Need]:
+        """Two of the forget steps are made of classes."""
+        of_classes = settings.options.get("forget_step") in ("relabel", "ascent")
+        return frozenset({"class-scores"}) if of_classes else frozenset()
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """Two queries, then `settings.rounds` recovery rounds with their forget steps."""
         check_localisation(settings)
-        name = str(settings.options.get("forget_step", "reset"))
-        if name not in STEPS:
-            raise SettingsError(f"there is no forget step called {name!r}; known: {', '.join(STEPS)}.")
-        step, resets = STEPS[name], name.startswith("reset")
-        attribute = Phase("query.attribute", "target", send_arrays, select_channels, _reset if resets else _keep)
+        check_forget_options(settings)
+        name = choice(settings, "forget_step", STEPS)
+        step, recovery = STEPS[name], recovery_of_selected(settings.rounds)
+        if name == "shrink":
+            return [REFER, _attribute(_shrink_or_reset), SHRINK, _shrunk_or_reset_first(recovery[0]), *recovery[1:]]
         forget = [] if step is None else [forget_phase(step)]
-        rounds_of_recovery = recovery_of_selected(settings.rounds)
-        if resets:
-            return [REFER, attribute, *(phase for one in rounds_of_recovery for phase in (one, *forget))]
-        return [REFER, attribute, *forget, *rounds_of_recovery]
+        if name.startswith("reset"):
+            return [REFER, _attribute(_reset), *(phase for one in recovery for phase in (one, *forget))]
+        return [REFER, _attribute(_keep), *forget, *recovery]
+
+
+def _attribute(combine: Callable[[State, Sequence[ClientReply]], State]) -> Phase:
+    return Phase("query.attribute", "target", send_arrays, select_channels, combine)
 
 
 def _keep(state: State, replies: Sequence[ClientReply]) -> State:
@@ -82,11 +108,54 @@ def _keep(state: State, replies: Sequence[ClientReply]) -> State:
 
 
 def _reset(state: State, replies: Sequence[ClientReply]) -> State:
-    state = _keep(state, replies)
+    return _reset_channels(_keep(state, replies))
+
+
+def _reset_channels(state: State) -> State:
     if state.mask is None:
         return state
     values = reset_values(state.initial or state.fresh, state.fresh, state.layout)
     return replace(state, model=reset_rows(state.model, state.mask, state.layout, values))
 
+
+def _shrink_or_reset(state: State, replies: Sequence[ClientReply]) -> State:
+    """The targets' mask, and the rate of their step; the selected channels are reset where they ask for none."""
+    state = _keep(state, replies)
+    counts = [reply.metrics["num-examples"] for reply in replies]
+    rate = float(np.average([reply.metrics[FORGET_RATE] for reply in replies], weights=counts))
+    # What comes from a client may be anything that the guard's schema allows.
+    rate = min(max(rate, 0.0), 1.0) if math.isfinite(rate) else 0.0
+    if state.mask is None or not rate:
+        return _reset_channels(state)
+    return replace(state, arrays={**state.arrays, FORGET_RATE: np.array([rate])})
+
+
+def _ask_to_shrink(state: State) -> Down | None:
+    if FORGET_RATE not in state.arrays:
+        return None
+    return Down(packed=state.packed(), arrays={FORGET_RATE: state.arrays[FORGET_RATE]})
+
+
+def _shrunk(_sent: State, averaged: State) -> State:
+    return replace(averaged, arrays=_without_rate(averaged))
+
+
+def _shrunk_or_reset(state: State) -> State:
+    """The state itself, or with its channels reset where a step was asked for and no target took it."""
+    if FORGET_RATE not in state.arrays:
+        return state
+    return _reset_channels(replace(state, arrays=_without_rate(state)))
+
+
+def _shrunk_or_reset_first(recovery: Phase) -> Phase:
+    """The first recovery round, from there."""
+    return replace(recovery, down=lambda state: send_packed(_shrunk_or_reset(state)), combine=Average(_shrunk_or_reset))
+
+
+def _without_rate(state: State) -> dict[str, np.ndarray]:
+    return {name: array for name, array in state.arrays.items() if name != FORGET_RATE}
+
+
+SHRINK = Phase("train.forget", "target", _ask_to_shrink, _shrink, Average(finish=_shrunk))
 
 methods.register("selective-channels", SelectiveChannels())

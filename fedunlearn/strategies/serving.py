@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 
 from fedunlearn.announcement import Scope
 from fedunlearn.channels.packing import digest_state
+from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError, RequestError
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.aggregation import Average
@@ -105,7 +106,7 @@ def serve(
         ClientError: nobody answered a phase.
     """
     check_serves(method, job, roster)
-    check_needs(method, Supplies.of(state))
+    check_needs(method, Supplies.of(state), state.settings)
     phases = checked_phases(method, state.settings, state.rounds)
     # A method that needs a target has forgotten nothing before the first phase that is the target's alone.
     first = next((n for n, phase in enumerate(phases) if phase.to == "target" and "target" in method.needs), None)
@@ -182,13 +183,13 @@ class Supplies:
         return Supplies(state.history, state.server_data is not None, state.prepared_for, state.task)
 
 
-def check_needs(method: Method, supplies: Supplies) -> None:
+def check_needs(method: Method, supplies: Supplies, settings: UnlearnSettings | None = None) -> None:
     """Raise RequestError, which says what is lacking and what to do, when the run has not what the method needs.
 
     A target that is away is found when it is asked. Single replies are there for every method: this package sums
     nothing in secret, and says of a method that it could not work where that is done.
     """
-    lacking = _lacking(method, supplies)
+    lacking = _lacking(method, supplies) or _lacking_with(method, supplies, settings)
     if lacking:
         raise RequestError(f"method {method.name!r} needs {lacking}, or use a method that does not need it.")
 
@@ -204,19 +205,27 @@ def _lacking(method: Method, supplies: Supplies) -> str:
         return "unlabelled samples at the server, and this run gave it none: train with --server-data 0.1"
     if "prepared-clients" in method.needs and method.name not in supplies.prepared_for:
         return f"what clients prepare while the federation trains, and in this run they did not: {train}"
-    return "" if supplies.task is None else _lacking_of(method, supplies.task)
+    return "" if supplies.task is None else _lacking_of(method.needs, supplies.task)
+
+
+def _lacking_with(method: Method, supplies: Supplies, settings: UnlearnSettings | None) -> str:
+    """What is lacking for the options that were chosen (`needs_with`)."""
+    needs_with = getattr(method, "needs_with", None)
+    if settings is None or supplies.task is None or needs_with is None:
+        return ""
+    return _lacking_of(needs_with(settings), supplies.task)
 
 
 def check_task(method: Method, task: Task) -> None:
     """Raise RequestError when the method cannot be used on such a task."""
-    lacking = _lacking_of(method, task)
+    lacking = _lacking_of(method.needs, task)
     if lacking:
         raise RequestError(f"method {method.name!r} needs {lacking}, or use a method that does not need it.")
 
 
-def _lacking_of(method: Method, task: Task) -> str:
+def _lacking_of(needs: Collection[Need], task: Task) -> str:
     for need, (kind, what) in _OF_TASKS.items():
-        if need in method.needs and not isinstance(task, kind):
+        if need in needs and not isinstance(task, kind):
             return f"{what}, and task {task.name!r} is none: train another task"
     return ""
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedunlearn.audit.counts import add
+from fedunlearn.audit.counts import add, leave_few
 from fedunlearn.errors import DataError
 
 
@@ -38,3 +38,18 @@ def test_different_audits_do_not_add_up(other: dict[str, object]) -> None:
 def test_lists_of_different_lengths_do_not_add_up() -> None:
     with pytest.raises(DataError, match="different shapes"):
         add([{"bins": [1, 2]}, {"bins": [1, 2, 3]}])
+
+
+@pytest.mark.parametrize(
+    ("parts", "few"),
+    [
+        ([5, 30, 0], True),
+        ([5, 10, 30], True),
+        ([30, 40, 0], False),
+        ([10, 12, 30], False),
+        ([5, 10, 0], False),
+        ([0] * 3, False),
+    ],
+)
+def test_a_rest_of_few_samples_is_seen(parts: list[int], few: bool) -> None:
+    assert leave_few(parts) is few

@@ -22,7 +22,7 @@ from fedunlearn.channels.adapters import (
 )
 from fedunlearn.channels.layout import channel_layout
 from fedunlearn.channels.packing import nbytes, pack, unpack
-from fedunlearn.errors import CorruptModel, NoChannels, SettingsError
+from fedunlearn.errors import CorruptModel, SettingsError
 from fedunlearn.models import networks
 
 SHAPES = {"vit-small": (1, 8, 8), "lenet": (1, 8, 8), "resnet20": (3, 8, 8)}
@@ -90,41 +90,16 @@ def test_as_many_factors_as_the_paper_says(name: str, shape: tuple[int, int, int
     assert nbytes(plan.portion, adapters.factors) == 4 * expected
 
 
-def test_a_transformer_has_a_group_for_each_block_and_none_on_attention_or_head() -> None:
-    network = networks.get("vit-small")((1, 8, 8), 10)
-    plan = plan_for(network, (1, 8, 8))
-    assert plan.groups == tuple(
-        (f"encoder.layers.encoder_layer_{block}.mlp.0", f"encoder.layers.encoder_layer_{block}.mlp.3")
-        for block in range(4)
-    )
-
-
-def test_other_networks_have_a_group_for_each_layer_with_channels() -> None:
-    network = networks.get("lenet")((1, 8, 8), 10)
-    assert plan_for(network, (1, 8, 8)).groups == (("convolution1",), ("convolution2",), ("hidden",))
-
-
-def test_a_network_without_a_place_is_told() -> None:
-    grouped = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Flatten(), nn.Linear(4, 2))
-    layout = channel_layout(grouped, torch.rand(2, 4, 3, 3))
-    with pytest.raises(NoChannels, match="no layer for adapters"):
-        adapter_places(grouped, layout)
-
-
-def test_the_proximal_step_by_hand() -> None:
-    plan = AdapterPlan((("a", "b"), ("c",)), rank=1, scale=1.0, seed=0)
-    values = {"a": [[3.0], [0.0]], "b": [[0.0], [4.0]], "c": [[0.6], [0.8]]}
+def test_a_group_is_gone_when_it_adds_nothing_and_not_before() -> None:
+    plan = AdapterPlan((("a", "b"), ("c", "d")), rank=1, scale=1.0, seed=0)
+    values = {"a": [[0.0], [0.0]], "b": [[0.0], [1e-30]], "c": [[0.0], [0.0]], "d": [[0.0], [-0.0]]}
     adapters = Adapters(plan, {factor_name(layer, UP): torch.tensor(value) for layer, value in values.items()})
-    assert adapters.norms() == pytest.approx((5.0, 1.0))
-    after = adapters.shrunk(2.0)
+    after = adapters.without_zeros()
     assert after.plan.groups == (("a", "b"),)
-    assert after.factors[factor_name("a", UP)].flatten().tolist() == pytest.approx([1.8, 0.0])
-    assert after.factors[factor_name("b", UP)].flatten().tolist() == pytest.approx([0.0, 2.4])
+    assert after.factors.keys() == {factor_name(layer, UP) for layer in "ab"}
     # What is gone changes nothing: exactly, not nearly.
     weights = {f"{layer}.weight": torch.rand(2, 3) for layer in values}
     assert torch.equal(after.merged(weights)["c.weight"], weights["c.weight"])
-    assert adapters.shrunk(0.0).factors.keys() == adapters.factors.keys()
-    assert adapters.shrunk(6.0).plan.groups == ()
 
 
 def test_packing_carries_adapters_as_it_does_models() -> None:

@@ -148,6 +148,20 @@ CONTRABAND: dict[str, tuple[str, Callable[[Site], RecordDict]]] = {
         f"{METRICS}['forget.all.histogram']",
         lambda site: metrics(forget__all__histogram=[0] * 7 + [1] + [0] * (BINS - 8), forget__all__total=[1] + [0] * 9),
     ),
+    "one sample's loss as a difference": (
+        f"{METRICS}['forget.all.loss-sum']",
+        lambda site: metrics(
+            **{
+                "forget__all__loss-sum": losses(site)[0] + 2.0,
+                "forget__all__loss-samples": 31,
+                "forget__all__total": [31] + [0] * 9,
+                "forget__triggered__total": [1] + [0] * 9,
+                "forget__untriggered__total": [30] + [0] * 9,
+                "forget__untriggered__loss-sum": 2.0,
+                "forget__untriggered__loss-samples": 30,
+            }
+        ),
+    ),
     "one sample's loss": (
         f"{METRICS}['forget.all.loss-sum']",
         lambda site: metrics(**{"forget__all__loss-sum": losses(site)[0]}),

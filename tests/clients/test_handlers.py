@@ -174,6 +174,27 @@ def test_small_groups_give_counts_alone(ask: Ask, site_of: SiteOf, model: dict) 
     assert set(found) == {"num-examples", "forget.all.correct", "forget.all.total"}
 
 
+@pytest.mark.parametrize(("few", "told"), [(5, False), (25, True)])
+def test_what_a_small_part_withholds_does_not_follow_from_the_whole(
+    run_config: dict, ask: Ask, site_of: SiteOf, few: int, told: bool
+) -> None:
+    planted = "client=0,share=0.5,target=0,size=2,margin=0"
+    run_config.update(run_config_of(FederationSettings(task="digits", clients=3, partition="iid", backdoor=planted)))
+    site = site_of(0)
+    kinds = site.holding.parts
+    trained = site.holding.training_positions()
+    chosen = [*trained[kinds[trained] == "triggered"][:few], *trained[kinds[trained] == "ordinary"][:30]]
+    request = file_request(site.folder, site.holding, samples=[int(one) for one in chosen])
+    state = {name: tensor.numpy() for name, tensor in site.blank.state_dict().items()}
+    config = {"base": digest_state(state), "requests": [request.id], "retained": False}
+    content = RecordDict({CONFIG: ConfigRecord(config), BASE: array_record(state)})
+    found = ask(0, "evaluate.audit", content).content.metric_records[METRICS]
+    assert ("forget.triggered.loss-sum" in found) is told
+    for what in ("loss-sum", "loss-samples", "histogram"):
+        assert (f"forget.all.{what}" in found) is told and f"forget.untriggered.{what}" in found
+    assert sum(found["forget.all.total"]) == few + 30  # type: ignore[arg-type]
+
+
 def test_the_mean_loss_of_a_few_forgotten_samples_stays_here(site_of: SiteOf, ask: Ask, phase_content: Content) -> None:
     site = site_of(0)
     layout = site.layout

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fedunlearn.config import FederationSettings, UnlearnSettings, make_settings
@@ -64,6 +64,7 @@ def test_a_share_that_is_no_binary_fraction_costs_no_round(whole: int, local: in
     assert found.rounds == whole
 
 
+@example(allowed=999_999_999, once=0, a_round=1)
 @given(allowed=st.integers(1, 10**9), once=st.integers(0, 10**9), a_round=st.integers(1, 10**8))
 def test_as_many_bytes_as_fit(allowed: int, once: int, a_round: int) -> None:
     rounds = rounds_for_bytes(allowed, once, a_round)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fedunlearn.contest.forget_set import chosen_samples, hardest, parse_rule
-from fedunlearn.data.holding import holding
+from fedunlearn.clients.inbox import Inbox
+from fedunlearn.contest.forget_set import chosen_samples, hardest, memorised, parse_rule
+from fedunlearn.data.holding import Holding, holding
 from fedunlearn.errors import RequestError, SettingsError
 from fedunlearn.federation import Federation
 from fedunlearn.server.run_folder import RunFolder
@@ -29,9 +30,51 @@ def session_of(folder: Path) -> Session:
     return Session(RunFolder.open(folder))
 
 
+def test_the_most_memorised_by_hand() -> None:
+    known, unseen = np.array([0.9, 0.9, 0.5, 0.2]), np.array([0.8, 0.1, 0.0, 0.9])
+    assert memorised(known, unseen, np.array([10, 11, 14, 17]), 2) == [11, 14]
+
+
+def test_memorised_samples_are_those_that_a_model_without_them_does_not_know(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    settings = {
+        "clients": 2,
+        "rounds": 1,
+        "local_epochs": 2,
+        "learning_rate": 0.1,
+        "network": "perceptron",
+        "workers": 0,
+    }
+    Federation.simulate("digits", partition="iid", out=out, **settings).train()
+    session = session_of(out)
+    (picked,) = chosen_samples(session, "memorised:0.05", 0).values()
+    own = holding(session.settings, 0, session.dataset)
+    gained = probabilities(session, own)
+    seen = np.zeros(len(own))
+    for number in ("0", "1"):
+        beside = session_of(out / "halves" / number)
+        (request,) = Inbox(beside.folder.client(0)).all()
+        # Nothing had been learned that would have had to be unlearned first.
+        assert request.state == "done" and not beside.ledger.branches(request.id)
+        positions = np.array(request.positions)
+        gained[positions] -= probabilities(beside, own)[positions]
+        seen[positions] += 1
+    trains_on = own.training_positions()
+    assert (seen[trains_on] == 1).all() and len(picked) == round(0.05 * len(trains_on))
+    assert gained[picked].min() >= np.delete(gained[trains_on], np.searchsorted(trains_on, picked)).max() - 1e-6
+
+
+def probabilities(session: Session, own: Holding) -> np.ndarray:
+    """Of the recorded labels, in the model of a run."""
+    session.blank.load_state_dict(session.models.load(session.ledger.rounds("main")[-1].digest_after))
+    with torch.no_grad():
+        shares = session.blank(session.task.inputs(own.samples.inputs)).softmax(dim=1)
+    return shares[torch.arange(len(own)), own.samples.labels].numpy().copy()
+
+
 @pytest.mark.parametrize("text", ["random", "random:0", "random:1", "hardest:x", "easiest:0.1", ""])
 def test_what_is_no_rule_is_told(text: str) -> None:
-    with pytest.raises(SettingsError, match="expected a list of indices, triggered, or random:SHARE or hardest:SHARE"):
+    with pytest.raises(SettingsError, match="expected a list of indices, triggered, or random:SHARE or hardest"):
         parse_rule(text)
 
 
@@ -63,6 +106,14 @@ def test_the_triggered_are_those_that_were_planted(tmp_path: Path) -> None:
     assert chosen_samples(session, "triggered", 1) == found
     with pytest.raises(RequestError, match="comes to no sample"):
         chosen_samples(session, "triggered", 0)
+
+
+def test_what_earlier_requests_named_is_not_picked_again(trained: Path) -> None:
+    session = session_of(trained)
+    for rule in ("random:0.2", "hardest:0.1"):
+        (first,) = chosen_samples(session, rule, 1).values()
+        (second,) = chosen_samples(session, rule, 1, {1: first}).values()
+        assert second and not set(first) & set(second)
 
 
 def test_the_hardest_are_known_by_heart_and_no_other_known_one_is_harder(trained: Path) -> None:
@@ -102,5 +153,5 @@ def test_a_share_that_comes_to_nothing_is_told(trained: Path) -> None:
 
 def test_before_training_nothing_is_hard(tmp_path: Path) -> None:
     Federation.simulate("digits", clients=2, partition="iid", out=tmp_path / "run")
-    with pytest.raises(RequestError, match="known only after training"):
+    with pytest.raises(RequestError, match="shows after training"):
         chosen_samples(session_of(tmp_path / "run"), "hardest:0.1", 0)

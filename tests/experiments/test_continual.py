@@ -50,6 +50,16 @@ def test_both_forms_have_as_many_tries_and_others_one(experiments, setting: str)
     assert experiments[""].TUNING_SEED not in experiments[""].SEEDS
 
 
+def test_the_sparsest_of_the_best_tries_is_taken(experiments) -> None:
+    def requests(*scores: float, zero: int | None = 0) -> list[dict]:
+        return [{"h": score, "zero_groups": zero} for score in scores]
+
+    best = experiments[""].best
+    assert best([requests(0.9, 0.8), requests(0.9, 0.802, zero=1), requests(0.7, 0.7, zero=4)]) == 1
+    assert best([requests(0.9, 0.8), requests(0.7, 0.7, zero=4)]) == 0
+    assert best([requests(0.99), requests(0.6, 0.6, zero=None)]) == 1
+
+
 def test_the_table_by_hand(experiments) -> None:
     def request(h: float, old: float | None, zero: int | None) -> dict:
         place = {"h": h, "remaining": 0.9, "forgotten": 0.01, "old": old, "missing": None}

@@ -65,6 +65,19 @@ def test_every_model_has_a_row_of_as_many_cells_as_there_are_heads(documents: li
     assert r"\textbf{" in text and r"ten\_10" in text
 
 
+def test_what_makes_a_table_wide_or_a_sentence_odd_is_left_out(documents: list[dict[str, Any]]) -> None:
+    for one in documents:
+        one["models"]["unlearned"]["cost"]["bytes_up"] += 1000 * one["seed"]
+        entry = {"method": "m", "kind": "federated", "settings": {}, "cannot": "it cannot."}
+        budget = {"of": "bytes", "own_rounds": False, "allowed": None, "spent": None, "rounds": None, "over": False}
+        one["methods"] = {"first": {**entry, "budget": budget}, "second": {**entry, "budget": budget}}
+    text = latex("a_b", "", aggregate(documents))
+    (row,) = [line for line in text.splitlines() if line.startswith("Unlearned &")]
+    *_, sent, received = row.removesuffix(r" \\").split(" & ")
+    assert r"\pm" in row and r"\pm" not in sent + received and sent.endswith("kB")
+    assert "Cannot serve this request: First: it cannot; Second: it cannot." in text
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex here")
 def test_it_compiles(documents: list[dict[str, Any]], tmp_path: Path) -> None:
     text = latex("a_b", "", aggregate(documents))

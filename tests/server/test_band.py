@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fedunlearn.auditing import with_clients
 from fedunlearn.errors import ClientError
 from fedunlearn.federation import Federation
+from fedunlearn.local_clients import with_clients
 from fedunlearn.server.band import (
     RECORDED,
     Band,

@@ -4,6 +4,7 @@ import pytest
 
 from fedunlearn.errors import RequestError
 from fedunlearn.federation import Federation
+from fedunlearn.reports.answer import answer
 from fedunlearn.server.branches import job_for
 from fedunlearn.server.comparing import mask_of, unlearned_branch, void_because
 
@@ -78,3 +79,20 @@ def test_what_further_rounds_bring_back_is_told_beside_retraining(federation: Fe
     told = shown["forgotten_classes_accuracy"]
     assert told["excess"] == pytest.approx(told["unlearned"] - told["retrained"])
     assert "canary_exposure" not in shown
+
+
+def test_a_retrained_model_that_lacks_later_requests_too_is_told(federation: Federation) -> None:
+    first = federation.request_deletion(client=0, classes=[1])
+    federation.unlearn(first, method="fine-tune", rounds=1)
+    assert "retrained_without" not in federation.compare(first).document
+    second = federation.request_deletion(client=1, classes=[2])
+    federation.unlearn(second, method="fine-tune", rounds=1)
+    # The one that was made in time is the reference still; the second request's own lacks nothing that is not its own.
+    assert "retrained_without" not in federation.compare(first).document
+    assert "retrained_without" not in federation.compare(second).document
+    third = federation.request_deletion(client=2, classes=[3])
+    federation.unlearn(third, method="fine-tune", rounds=1)
+    federation.request_deletion(client=0, classes=[4])
+    document = federation.compare(third).document
+    assert document["retrained_without"] == ["client-0-2"]
+    assert any("also lacks what client-0-2 asked for later" in one for one in answer(document).sentences)

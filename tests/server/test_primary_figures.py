@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedunlearn.auditing import with_clients
 from fedunlearn.federation import Federation
+from fedunlearn.local_clients import with_clients
 from fedunlearn.server.branches import served_digest
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.judging import planted_parts

@@ -13,10 +13,13 @@ from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import SettingsError
 from fedunlearn.strategies.localisation import (
+    FORGET_RATE,
+    FORGET_RATES,
     MOST,
     TooFewReferences,
     check_localisation,
     class_counts,
+    influence_of,
     owned_share,
     read_off,
     unite,
@@ -50,7 +53,7 @@ def sizes_of(place, **evidence) -> list[int]:
     for scores in own.values():
         scores[: len(scores) // 2] = 1.5
     defaults = {"owned": 0.5, "spread": 1.0, "masses": (1e6, 1e6)}
-    mask = read_off(own, reference, layout, **{**defaults, **evidence})
+    mask = read_off(influence_of(own, reference, **{**defaults, **evidence}), own, reference, layout)
     return [len(mask.selected[g.layer]) for g in layout.groups] if mask.count() else []
 
 
@@ -135,3 +138,26 @@ def test_a_client_with_few_samples_keeps_their_mean_to_itself(place, monkeypatch
     monkeypatch.setattr("fedunlearn.strategies.localisation.MINIMUM_SAMPLES", kept[1] + 1)
     with pytest.raises(TooFewReferences, match=r"needs 3 clients .* from \d: use a method that localises nothing"):
         place.serve("client", UnlearnSettings(rounds=1, ratio=0.5))
+
+
+def test_the_rate_of_the_forget_step_follows_from_how_the_influence_lies(place) -> None:
+    layout = place.session.architecture.layout
+    reference = {g.layer: torch.ones(g.channels) for g in layout.groups}
+    own = {layer: torch.cat([scores[:1] * 3, scores[1:]]) for layer, scores in reference.items()}
+    evidence = {"owned": 0.5, "spread": 1.0, "masses": (1e6, 1e6)}
+    assert influence_of(own, reference, **evidence) == "spread"
+    assert influence_of(own, reference, **{**evidence, "spread": 0.0}) == "concentrated"
+    assert influence_of(own, reference, **{**evidence, "masses": (0.1, 0.2)}) == "by-heart"
+    assert influence_of(own, reference, **{**evidence, "owned": 0.0}) == "none"
+    assert FORGET_RATES["concentrated"] > FORGET_RATES["spread"] > FORGET_RATES["by-heart"] == 0
+
+
+def test_a_target_says_the_rate_with_its_mask(place) -> None:
+    _, witness = place.serve("client", UnlearnSettings(rounds=1, ratio=0.3))
+    said = [
+        a.metrics[FORGET_RATE]
+        for r in witness.reports
+        if r.phase.message == "query.attribute"
+        for a in r.outcome.answers
+    ]
+    assert len(said) == 1 and said[0] in FORGET_RATES.values()

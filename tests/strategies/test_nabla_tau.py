@@ -21,7 +21,7 @@ from fedunlearn.errors import ClientError, SettingsError
 from fedunlearn.federation import Federation
 from fedunlearn.strategies.gated_training import Gated, mean_loss, train_gated, train_paired
 from fedunlearn.strategies.method import ClientReply, Phase, State, Work, methods
-from fedunlearn.strategies.nabla_tau_terms import Terms, alpha_in, first_alpha, forget_passes, gated
+from fedunlearn.strategies.nabla_tau_terms import Terms, alpha_in, first_alpha, forget_passes, gated, rate_in
 from fedunlearn.strategies.serving import TargetGone
 from fedunlearn.tasks import tasks
 from fedunlearn.tasks.classification import ClassificationTask
@@ -64,7 +64,7 @@ def serve(
     **options: Any,
 ) -> tuple[list[State], list[tuple[Phase, list[ClientReply]]]]:
     """The method's phases one after the other, without messages: the states after each, and the replies."""
-    settings = UnlearnSettings(method="nabla-tau", rounds=rounds, options=options)
+    settings = UnlearnSettings(method="nabla-tau", rounds=rounds, options={"optimizer": "sgd", **options})
     model = model or network()
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     layout = channel_layout(model.eval(), torch.zeros(2, FEATURES))
@@ -196,10 +196,33 @@ def test_alpha_falls_over_the_rounds() -> None:
 
 @pytest.mark.parametrize("scope", ["samples", "classes"])
 def test_alpha_0_is_fine_tuning_to_the_bit(place, scope: str) -> None:
-    options: dict = {"alpha": 0}
+    options: dict = {"alpha": 0, "optimizer": "sgd"}
     own, _ = place.serve(scope, UnlearnSettings(method="nabla-tau", rounds=2, options=options))
     plain, _ = place.serve(scope, UnlearnSettings(method="fine-tune", rounds=2))
     assert digest_state(own.model) == digest_state(plain.model) != digest_state(place.model)
+
+
+def test_one_round_of_adamw_is_the_authors_step() -> None:
+    forget, retain = samples(30, 1), samples(40, 2)
+    states, _ = serve([client(forget, retain)], tau=2.0, alpha=0.4, optimizer="adamw")
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+    of_forget, of_retain = (nn.functional.cross_entropy(model(s.inputs), s.labels) for s in (forget, retain))
+    (0.4 * torch.relu(2.0 - of_forget) ** 2 + 0.6 * of_retain).backward()
+    optimizer.step()
+    for name, tensor in model.state_dict().items():
+        # Rounding decides about the sign of a gradient that is almost zero, and with it about a whole step.
+        assert torch.allclose(states[-1].model[name], tensor, atol=1e-6), name
+
+
+def test_adamw_serves_who_forgets_nothing_as_well_and_its_rate_falls_to_a_tenth() -> None:
+    assert [rate_in(i, 3) for i in range(4)] == pytest.approx([1.0, 0.7, 0.4, 0.1])
+    clients = [client(samples(30, 1)), client(retain=samples(40, 2))]
+    adam, _ = serve(clients, rounds=2, tau=2.0, alpha=0.4, optimizer="adamw")
+    assert digest_state(adam[-1].model) != digest_state(serve(clients, rounds=2, tau=2.0, alpha=0.4)[0][-1].model)
+    assert digest_state(adam[-1].model) == digest_state(
+        serve(clients, rounds=2, tau=2.0, alpha=0.4, optimizer="adamw")[0][-1].model
+    )
 
 
 def test_pairs_without_a_forget_term_are_ordinary_training_to_the_bit() -> None:

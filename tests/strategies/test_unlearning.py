@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from fedunlearn.channels.packing import digest_state
 from fedunlearn.clients.app import client_app
+from fedunlearn.clients.filing import file_request
 from fedunlearn.clients.inbox import Inbox
 from fedunlearn.config import FederationSettings, UnlearnSettings, run_config_of
 from fedunlearn.engines.local import FIRST_NODE_ID, LocalGrid
@@ -111,13 +112,21 @@ def test_an_announced_request_is_served_before_the_next_round(place, tmp_path: P
     def file_after_the_first(finished: int, arrays: object) -> None:
         if finished == 1:
             site = place.sites[2]
-            from fedunlearn.clients.filing import file_request
-
             file_request(folder / "clients" / "2", site.holding, classes=[1])
 
     train(place, folder, strategy, rounds=3, evaluate_fn=file_after_the_first)
     assert served == [("client-2-1",)]
     assert Inbox(folder / "clients" / "2").all()[0].state == "done"
+
+
+def test_nothing_is_run_for_what_was_asked_before_the_first_round(
+    place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, served = tmp_path / "run", list[object]()
+    file_request(folder / "clients" / "2", place.sites[2].holding, classes=[1])
+    monkeypatch.setattr("fedunlearn.strategies.unlearning.serve", lambda *_: served.append(1))
+    train(place, folder, wrapped(place, unlearn=UnlearnSettings(method="fine-tune", rounds=1)), rounds=1)
+    assert Inbox(folder / "clients" / "2").all()[0].state == "done" and not served
 
 
 def test_a_round_without_an_answer_is_an_error(place, tmp_path: Path) -> None:

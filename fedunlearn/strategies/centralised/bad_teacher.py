@@ -12,17 +12,18 @@ from fedunlearn.channels.packing import pack
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.strategies.by_role import AverageWithKept, KeepMean
-from fedunlearn.strategies.centralised.passes import (
+from fedunlearn.strategies.method import EVERY_SCOPE, Down, Need, Phase, Reply, Scope, State, Work, methods
+from fedunlearn.strategies.option import positive
+from fedunlearn.strategies.passes import (
     FORGET_OPTIONS,
     ByPosition,
     answers,
+    check_forget_options,
     divergence,
     forget_recipe,
     train_by_position,
     train_forgetting,
 )
-from fedunlearn.strategies.method import EVERY_SCOPE, Down, Need, Phase, Reply, Scope, State, Work, methods
-from fedunlearn.strategies.option import positive, whole
 from fedunlearn.strategies.recovery import local_recipe, send_packed
 from fedunlearn.tasks.base import with_classes
 
@@ -52,8 +53,7 @@ class BadTeacher:
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """`settings.rounds` rounds; in each the target's model is kept apart until the others' are there."""
         positive(settings, "temperature", 1.0)
-        positive(settings, "forget_rate", 1.0)
-        whole(settings, "forget_epochs", settings.local_epochs, lowest=1)
+        check_forget_options(settings)
         unlearn = Phase("train.forget", "target", _send_teacher, _follow_bad_teacher, KeepMean(name="mistaught"))
         remain = Phase("train.recover", "remaining", send_packed, _follow_original, AverageWithKept(name="mistaught"))
         return [unlearn, remain] * settings.rounds

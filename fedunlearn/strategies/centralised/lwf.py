@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fedunlearn.config import UnlearnSettings
-from fedunlearn.strategies.centralised.passes import answers, divergence, losses_and_logits
 from fedunlearn.strategies.centralised.relabelled_terms import SOURCE, relabelled_rounds, train_relabelled
 from fedunlearn.strategies.method import EVERY_SCOPE, Need, Phase, Reply, Scope, Work, methods
 from fedunlearn.strategies.option import number
+from fedunlearn.strategies.passes import answers, divergence, losses_and_logits
 
 DISTILLATION, RETAIN, TEMPERATURE = 0.5, 2.0, 2.0
 

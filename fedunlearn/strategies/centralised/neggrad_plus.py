@@ -9,9 +9,15 @@ from torch import Tensor, nn
 
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.strategies.by_role import KeepMean, add_kept
-from fedunlearn.strategies.centralised.passes import FORGET_OPTIONS, forget_recipe, train_by_position, train_forgetting
 from fedunlearn.strategies.method import EVERY_SCOPE, Need, Phase, Reply, Scope, Work, methods
-from fedunlearn.strategies.option import number, positive, whole
+from fedunlearn.strategies.option import number
+from fedunlearn.strategies.passes import (
+    FORGET_OPTIONS,
+    check_forget_options,
+    forget_recipe,
+    train_by_position,
+    train_forgetting,
+)
 from fedunlearn.strategies.recovery import local_recipe, send_packed
 
 ALPHA = 0.98
@@ -41,8 +47,7 @@ class NegGradPlus:
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """`settings.rounds` rounds; in each the target's change is kept apart until the others' is there."""
         number(settings, "alpha", ALPHA, highest=1.0)
-        positive(settings, "forget_rate", 1.0)
-        whole(settings, "forget_epochs", settings.local_epochs, lowest=1)
+        check_forget_options(settings)
         ascend = Phase("train.forget", "target", send_packed, _ascend, KeepMean(name="ascent"))
         descend = Phase("train.recover", "remaining", send_packed, _descend, add_kept("ascent"))
         return [ascend, descend] * settings.rounds

@@ -14,9 +14,9 @@ from fedunlearn.data.dataset import Samples
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.aggregation import average
 from fedunlearn.strategies.by_role import AverageWithTarget
-from fedunlearn.strategies.centralised.passes import wrong_labels
 from fedunlearn.strategies.method import EVERY_SCOPE, Down, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.option import whole
+from fedunlearn.strategies.passes import wrong_labels
 from fedunlearn.strategies.recovery import local_recipe
 from fedunlearn.tasks.training import train_locally
 

@@ -14,9 +14,9 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.strategies.aggregation import average
 from fedunlearn.strategies.by_role import AverageWithTarget
-from fedunlearn.strategies.centralised.passes import ByPosition, train_by_position
 from fedunlearn.strategies.centralised.random_label import relabelled, send_with_seed
 from fedunlearn.strategies.method import Phase, Reply, Work
+from fedunlearn.strategies.passes import ByPosition, train_by_position
 from fedunlearn.strategies.recovery import local_recipe
 
 SOURCE = (

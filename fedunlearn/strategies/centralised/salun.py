@@ -16,9 +16,9 @@ from fedunlearn.data.dataset import Samples
 from fedunlearn.strategies.aggregation import Average
 from fedunlearn.strategies.by_role import KeepMean, kept, without_kept
 from fedunlearn.strategies.centralised.importance import check_enough, is_weight, mean_gradients, told
-from fedunlearn.strategies.centralised.passes import wrong_labels
 from fedunlearn.strategies.method import EVERY_SCOPE, Down, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.option import positive
+from fedunlearn.strategies.passes import wrong_labels
 from fedunlearn.strategies.recovery import local_recipe, send_packed
 from fedunlearn.tasks.training import train_locally
 

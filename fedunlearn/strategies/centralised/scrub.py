@@ -9,18 +9,19 @@ from torch import Tensor, nn
 
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.strategies.aggregation import average
-from fedunlearn.strategies.centralised.passes import (
+from fedunlearn.strategies.centralised.rewinding import GO_BACK, REWIND_MESSAGE, keep_checkpoint
+from fedunlearn.strategies.method import EVERY_SCOPE, Need, Phase, Reply, Scope, Work, methods
+from fedunlearn.strategies.option import number, positive, switch, whole
+from fedunlearn.strategies.passes import (
     FORGET_OPTIONS,
     answers,
+    check_forget_options,
     divergence,
     forget_recipe,
     losses_and_logits,
     train_by_position,
     train_forgetting,
 )
-from fedunlearn.strategies.centralised.rewinding import GO_BACK, REWIND_MESSAGE, keep_checkpoint
-from fedunlearn.strategies.method import EVERY_SCOPE, Need, Phase, Reply, Scope, Work, methods
-from fedunlearn.strategies.option import number, positive, switch, whole
 from fedunlearn.strategies.recovery import local_recipe, send_packed
 from fedunlearn.tasks.base import with_classes
 
@@ -60,8 +61,7 @@ class Scrub:
         number(settings, "alpha", ALPHA)
         number(settings, "gamma", GAMMA)
         positive(settings, "temperature", TEMPERATURE)
-        positive(settings, "forget_rate", FORGET_RATE)
-        whole(settings, "forget_epochs", settings.local_epochs, lowest=1)
+        check_forget_options(settings)
         most = whole(settings, "max_rounds", max(1, settings.rounds - 1), lowest=1, highest=settings.rounds)
         rewind = switch(settings, "rewind", False)
         phases: list[Phase] = []

@@ -13,9 +13,9 @@ from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.strategies.aggregation import average
-from fedunlearn.strategies.centralised.passes import FORGET_OPTIONS, forget_recipe, train_forgetting
 from fedunlearn.strategies.method import Need, Phase, Reply, Scope, Work, methods
 from fedunlearn.strategies.option import number, positive, whole
+from fedunlearn.strategies.passes import FORGET_OPTIONS, check_forget_options, forget_recipe, train_forgetting
 from fedunlearn.strategies.recovery import RECOVER, send_packed
 from fedunlearn.tasks.base import Task
 
@@ -49,8 +49,7 @@ class Unsir:
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """The targets' passes, then `settings.rounds` recovery rounds."""
         _noise_options(settings)
-        positive(settings, "forget_rate", FORGET_RATE)
-        whole(settings, "forget_epochs", settings.local_epochs, lowest=1)
+        check_forget_options(settings)
         impair = Phase("train.forget", "target", send_packed, _impair, average)
         return [impair, *[RECOVER] * settings.rounds]
 

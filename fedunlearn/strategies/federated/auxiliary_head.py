@@ -15,7 +15,6 @@ from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError
 from fedunlearn.strategies.aggregation import average
-from fedunlearn.strategies.centralised.passes import wrong_labels
 from fedunlearn.strategies.controls import say_how_many
 from fedunlearn.strategies.method import (
     ClientReply,
@@ -31,6 +30,7 @@ from fedunlearn.strategies.method import (
     methods,
 )
 from fedunlearn.strategies.option import positive
+from fedunlearn.strategies.passes import wrong_labels
 from fedunlearn.strategies.recovery import send_packed
 from fedunlearn.tasks.base import Task, with_classes
 

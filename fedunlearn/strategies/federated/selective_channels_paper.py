@@ -22,10 +22,10 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import ClientError
 from fedunlearn.strategies.aggregation import average, weighted_mean
-from fedunlearn.strategies.centralised.passes import wrong_labels
 from fedunlearn.strategies.estimate import Estimate, Facts
 from fedunlearn.strategies.method import ClientReply, Down, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.option import choice, number, whole
+from fedunlearn.strategies.passes import wrong_labels
 from fedunlearn.strategies.recovery import Recovery, local_recipe, send_packed
 from fedunlearn.tasks.base import with_classes
 from fedunlearn.tasks.cohort import LocalTraining

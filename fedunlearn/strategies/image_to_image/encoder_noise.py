@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fedunlearn.config import UnlearnSettings
-from fedunlearn.strategies.centralised.passes import ByPosition, train_by_position
 from fedunlearn.strategies.image_to_image.joint import (
     FORGET_OPTIONS,
     encoding,
@@ -20,6 +19,7 @@ from fedunlearn.strategies.image_to_image.joint import (
     two_terms,
 )
 from fedunlearn.strategies.method import EVERY_SCOPE, Need, Phase, Reply, Scope, Work, methods
+from fedunlearn.strategies.passes import ByPosition, train_by_position
 from fedunlearn.strategies.recovery import local_recipe
 
 

@@ -17,9 +17,9 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import ClientError
 from fedunlearn.strategies.by_role import KeepMean, add_kept
-from fedunlearn.strategies.centralised.passes import ByPosition, forget_recipe, train_forgetting
 from fedunlearn.strategies.method import Phase, Reply, Work
 from fedunlearn.strategies.option import positive, whole
+from fedunlearn.strategies.passes import ByPosition, forget_recipe, train_forgetting
 from fedunlearn.strategies.recovery import send_packed, train_on_retained
 from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.encoding import EncodingTask, TargetedTask

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from fedunlearn.data.dataset import Samples
-from fedunlearn.strategies.centralised.boundary_shrink import nearest_wrong_labels
+from fedunlearn.strategies.nearest_label import nearest_wrong_labels
 
 
 def test_labels_by_hand(tiny) -> None:

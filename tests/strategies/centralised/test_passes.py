@@ -7,8 +7,8 @@ import torch
 
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import SettingsError
-from fedunlearn.strategies.centralised.passes import answers, forget_recipe, losses_and_logits, train_by_position
 from fedunlearn.strategies.method import methods
+from fedunlearn.strategies.passes import answers, forget_recipe, losses_and_logits, train_by_position
 
 
 @pytest.fixture

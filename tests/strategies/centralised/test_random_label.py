@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import ClientError
 from fedunlearn.randomness import derive_seed
-from fedunlearn.strategies.centralised.passes import wrong_labels
 from fedunlearn.strategies.centralised.random_label import relabelled
+from fedunlearn.strategies.passes import wrong_labels
 from fedunlearn.tasks.training import train_locally
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from fedunlearn.errors import ClientError, SettingsError
 from fedunlearn.randomness import derive_seed
-from fedunlearn.strategies.centralised.passes import wrong_labels
+from fedunlearn.strategies.passes import wrong_labels
 
 
 def distilled(model: nn.Module, before: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from torch.nn import functional
 
 from fedunlearn.errors import ClientError
-from fedunlearn.strategies.centralised.passes import wrong_labels
 from fedunlearn.strategies.centralised.salun import salient
+from fedunlearn.strategies.passes import wrong_labels
 
 
 def saliency(model, samples, batch_size: int) -> dict[str, torch.Tensor]:

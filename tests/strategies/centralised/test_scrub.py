@@ -8,8 +8,8 @@ import torch
 from fedunlearn.channels.packing import digest_state
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError, SettingsError
-from fedunlearn.strategies.centralised.passes import divergence
 from fedunlearn.strategies.method import methods
+from fedunlearn.strategies.passes import divergence
 
 
 def by_hand(teacher: torch.Tensor, student: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedunlearn.channels.packing import Portion
+from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.strategies.method import Reply, Work
 from fedunlearn.strategies.option import positive, whole
@@ -36,6 +37,12 @@ def forget_recipe(work: Work, rate: float = 1.0) -> TrainingSettings:
     return replace(recipe, local_epochs=epochs, learning_rate=factor * recipe.learning_rate)
 
 
+def check_forget_options(settings: UnlearnSettings) -> None:
+    """Raise SettingsError for a `forget_rate` or `forget_epochs` that is none."""
+    positive(settings, "forget_rate", 1.0)
+    whole(settings, "forget_epochs", settings.local_epochs, lowest=1)
+
+
 def train_by_position(work: Work, samples: Samples, loss: ByPosition, recipe: TrainingSettings) -> Reply:
     """Train the model on `samples` with a loss that knows which sample is which, and answer with its moving part."""
     portion = None if work.mask is None else work.portion
@@ -52,7 +59,8 @@ def train_forgetting(work: Work, samples: Samples, loss: ByPosition, recipe: Tra
 def _train(work: Work, samples: Samples, loss: ByPosition, recipe: TrainingSettings, portion: Portion | None) -> Reply:
     numbered = Samples(samples.inputs, torch.arange(len(samples)))
     result = train_locally(work.task, work.model, numbered, recipe, work.generator, portion=portion, loss=loss)
-    return work.updated(len(samples), loss=result.mean_loss, epochs=recipe.local_epochs)
+    held = len(work.forget) + len(work.retain)
+    return work.updated(len(samples), loss=result.mean_loss, epochs=recipe.local_epochs * len(samples) / held)
 
 
 def answers(work: Work, state: Mapping[str, Tensor], samples: Samples) -> Tensor:
