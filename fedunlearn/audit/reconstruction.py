@@ -38,14 +38,12 @@ def measure_both(subject: Subject, generator: object) -> Finding:
 
 def combine(gathered: Gathered) -> Mapping[str, Value]:
     """MSE, PSNR and SSIM of each group; the first value is the forget set's MSE."""
-    found = {group: figures(counts) for group, counts in _counts(gathered).items()}
-    values = {
-        f"{NAME}.{group}_{figure}": (
-            Value.refusal(_why(NAME, group)) if found[group] is None else _value(figure, found[group][figure])
-        )
-        for group in GROUPS
-        for figure in FIGURES
-    }
+    values = {}
+    for group, counts in _counts(gathered).items():
+        found = figures(counts)
+        for figure in FIGURES:
+            refused = Value.refusal(_why(NAME, group))
+            values[f"{NAME}.{group}_{figure}"] = refused if found is None else _value(figure, found[figure])
     return {NAME: values[f"{NAME}.forget_mse"], **values}
 
 

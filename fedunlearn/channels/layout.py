@@ -118,12 +118,12 @@ def channel_layout(model: nn.Module, example: Tensor) -> Layout:
             f"{type(model).__name__} has no layer with channels besides its output {names[output_layer]}:"
             " use a network with one more convolution or linear layer, or a method without channels."
         )
-    averages = _averages(model)
+    averages = moving_averages(model)
     groups = [replace(group, buffers=(*group.buffers, *_following(group.parameters, averages))) for group in groups]
     return Layout(tuple(groups), (*output, *_following(output, averages)), names[output_layer])
 
 
-def _averages(model: nn.Module) -> dict[str, list[str]]:
+def moving_averages(model: nn.Module) -> dict[str, list[str]]:
     """Parameter -> buffers that follow it, by the names that a module's `sources` gives (buffer -> parameter)."""
     found: dict[str, list[str]] = {}
     for name, module in model.named_modules():

@@ -9,14 +9,17 @@ import numpy as np
 
 from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.audit.error_histogram import histogram, mean, quantile
+from fedunlearn.channels.adapter_places import adapter_places
+from fedunlearn.channels.adapters import HIGHEST_RANK, AdapterPlan, Adapters
 from fedunlearn.config import UnlearnSettings
-from fedunlearn.errors import ClientError
-from fedunlearn.strategies.aggregation import average
+from fedunlearn.errors import ClientError, RequestError
+from fedunlearn.randomness import derive_seed
+from fedunlearn.strategies.aggregation import Average
 from fedunlearn.strategies.decoupling import ASCENT_OPTIONS, Ascent, add_noise, decouple
 from fedunlearn.strategies.decoupling_claim import CLAIM_OPTIONS, Claim, sentences
 from fedunlearn.strategies.localisation import where_asked
 from fedunlearn.strategies.method import EVERY_SCOPE, ClientReply, Down, Need, Phase, Reply, Scope, State, Work, methods
-from fedunlearn.strategies.option import choice
+from fedunlearn.strategies.option import choice, whole
 from fedunlearn.strategies.recovery import RECOVER, send_packed
 from fedunlearn.tasks.outputs import errors
 
@@ -26,6 +29,9 @@ COMMON = 0.95
 """Lambda is this quantile of the original model's errors."""
 BACK, STILL_FALLING = 1.02, 0.99
 """Held-out error is back at 1.02 times the original's, and has settled when a round leaves 0.99 of it or more."""
+WHERE = ("all", "selected", "adapters")
+RANK = 4
+DECOUPLING_OPTIONS = ASCENT_OPTIONS | CLAIM_OPTIONS | {"channels", "attribution", "ranking", "rank"}
 STOPS = ("never", "settled", "original")
 _THRESHOLD, _RETAINED, _ERROR, _ORIGINAL_ERROR, _STOPPED = (
     f"decouple-retain/{name}" for name in ("threshold", "retained", "error", "original-error", "stopped")
@@ -44,7 +50,8 @@ class DecoupleRetain:
 
     Options: `stop` of the retention rounds: "never" (all rounds), "settled" (held-out error no longer falls) or
     "original" (it is back at the original's + 2 %); `channels`: "all" move, or those "selected" by localisation and
-    the output layer (`attribution` and `ranking` are then those of `selective-channels`); `epsilon`, `delta` (1e-5),
+    the output layer (`attribution` and `ranking` are then those of `selective-channels`), or the target climbs in
+    low-rank "adapters" of rank `rank` (4), which are merged before retention; `epsilon`, `delta` (1e-5),
     `gradient_bound` and `convexity`: noise on the upload, see `Claim`, which is no certificate of anything.
     """
 
@@ -56,7 +63,7 @@ class DecoupleRetain:
     )
     scopes: frozenset[Scope] = EVERY_SCOPE
     needs: frozenset[Need] = frozenset({"target"})
-    options: frozenset[str] = ASCENT_OPTIONS | CLAIM_OPTIONS | {"stop", "channels", "attribution", "ranking"}
+    options: frozenset[str] = DECOUPLING_OPTIONS | {"stop"}
     earnest: bool = False
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
@@ -83,7 +90,7 @@ class AscentOnly:
     source: str = "the usual baseline, gradient ascent on the forget set; here the first phase of decouple-retain"
     scopes: frozenset[Scope] = EVERY_SCOPE
     needs: frozenset[Need] = frozenset({"target"})
-    options: frozenset[str] = ASCENT_OPTIONS | CLAIM_OPTIONS | {"channels", "attribution", "ranking"}
+    options: frozenset[str] = DECOUPLING_OPTIONS
     earnest: bool = False
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
@@ -98,8 +105,10 @@ class AscentOnly:
 def decoupling_phases(settings: UnlearnSettings) -> list[Phase]:
     """What comes before retention. Raises SettingsError."""
     Claim.of(settings)
+    whole(settings, "rank", RANK, lowest=1, highest=HIGHEST_RANK)
+    localisation = where_asked(settings, WHERE)
     ask = Phase(ERRORS_MESSAGE, "remaining", lambda state: Down(), say_errors, _set_threshold)
-    return [*where_asked(settings), ask, Phase("train.decouple", "target", _send_threshold, _decouple, average)]
+    return [*localisation, ask, Phase("train.decouple", "target", _send_threshold, _decouple, Average(finish=_merge))]
 
 
 def say_errors(work: Work) -> Reply:
@@ -118,7 +127,8 @@ def say_errors(work: Work) -> Reply:
 
 def pooled(replies: Sequence[ClientReply]) -> list[int]:
     """The histogram of all replies' errors."""
-    return [int(count) for count in np.sum([reply.arrays[ERRORS] for reply in replies], axis=0, dtype=np.int64)]
+    together = np.stack([reply.arrays[ERRORS] for reply in replies])
+    return [int(count) for count in together.sum(axis=0, dtype=np.int64)]
 
 
 def _set_threshold(state: State, replies: Sequence[ClientReply]) -> State:
@@ -128,7 +138,23 @@ def _set_threshold(state: State, replies: Sequence[ClientReply]) -> State:
         _RETAINED: sum(reply.metrics["num-examples"] for reply in replies),
         _ORIGINAL_ERROR: mean(counts),
     }
-    return replace(state, arrays={**state.arrays, **{name: np.array([value]) for name, value in found.items()}})
+    known = replace(state, arrays={**state.arrays, **{name: np.array([value]) for name, value in found.items()}})
+    return _with_adapters(known) if choice(state.settings, "channels", WHERE) == "adapters" else known
+
+
+def _with_adapters(state: State) -> State:
+    """The state with adapters that add nothing yet. Raises RequestError where the server cannot build the network."""
+    if state.network is None:
+        raise RequestError("adapters need the network at the server; give `Architecture` a `network`.")
+    places = adapter_places(state.network(state.base), state.layout)
+    rank = whole(state.settings, "rank", RANK, lowest=1)
+    plan = AdapterPlan(places, rank, scale=1.0, seed=derive_seed(state.seed, "adapters"))
+    return state.with_adapters(Adapters.fresh(plan, state.base))
+
+
+def _merge(before: State, averaged: State) -> State:
+    """The state whose adapters, if there are any, are part of the model."""
+    return replace(averaged, adapters=None)
 
 
 def _send_threshold(state: State) -> Down:
@@ -137,9 +163,11 @@ def _send_threshold(state: State) -> Down:
 
 def _decouple(work: Work) -> Reply:
     ascent, claim = Ascent.of(work.settings), Claim.of(work.settings)
-    portion = None if work.mask is None else work.portion
+    confined = choice(work.settings, "channels", WHERE) != "all"
     threshold = float(work.arrays[_THRESHOLD][0])
-    done = decouple(work.task, work.model, work.forget, ascent, threshold, work.generator, portion)
+    done = decouple(
+        work.task, work.model, work.forget, ascent, threshold, work.generator, work.portion if confined else None
+    )
     numbers = {"batches": done.steps, "epochs": done.samples / len(work.forget)}
     deviation = claim.deviation(len(work.forget), int(work.arrays[_RETAINED][0]))
     if deviation:

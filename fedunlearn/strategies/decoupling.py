@@ -7,11 +7,13 @@ step x steps x clip, by the triangle inequality.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from fedunlearn.channels.layout import moving_averages
 from fedunlearn.channels.packing import Portion
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
@@ -89,6 +91,7 @@ def decouple(
     """Raise the loss of `forget` in place until 95 % of the answers are displaced by `threshold` at least.
 
     The loss is computed in evaluation mode: statistics of normalisation layers stay those of the retained samples.
+    Moving averages of parameters (a diffusion model answers with them) move by as much as these do, at once.
 
     Args:
         forget: one sample at least.
@@ -113,8 +116,9 @@ def decouple(
             selected.zero_gradients()
             task.loss(model, task.inputs(forget.inputs[batch]), forget.labels[batch]).mean().backward()
             selected.collect_gradients()
-            _climb(selected.leaves, ascent)
-            selected.write_back()
+            with _averages_follow(model):
+                _climb(selected.leaves, ascent)
+                selected.write_back()
             steps, seen = steps + 1, seen + len(batch)
             if steps % ascent.check_every == 0 or steps == ascent.most_steps:
                 displacement = displacements(task, model, forget, before)
@@ -135,8 +139,23 @@ def _climb(leaves: list[Tensor], ascent: Ascent) -> None:
         leaf.add_(gradient, alpha=ascent.step * min(1.0, ascent.clip / max(norm, 1e-12)))
 
 
+@contextmanager
+def _averages_follow(model: nn.Module) -> Iterator[None]:
+    """By as much as a parameter moves inside, its moving averages have moved afterwards."""
+    followed = {name: model.get_parameter(name) for name in moving_averages(model)}
+    before = {name: parameter.detach().clone() for name, parameter in followed.items()}
+    yield
+    with torch.no_grad():
+        for name, buffers in moving_averages(model).items():
+            for buffer in buffers:
+                model.get_buffer(buffer).add_(followed[name] - before[name])
+
+
 @torch.no_grad()
 def add_noise(model: nn.Module, deviation: float, generator: torch.Generator) -> None:
-    """Add N(0, deviation^2) to every parameter, in place."""
+    """Add N(0, deviation^2) to every parameter, in place; moving averages start anew from the noisy parameters."""
     for parameter in model.parameters():
         parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=deviation)
+    for name, buffers in moving_averages(model).items():
+        for buffer in buffers:
+            model.get_buffer(buffer).copy_(model.get_parameter(name))

@@ -74,8 +74,9 @@ def sentences(settings: UnlearnSettings) -> list[str]:
     """What is claimed with these settings and what it assumes, for people. Raises SettingsError."""
     claim = Claim.of(settings)
     ascent = claim.ascent
+    moved = "the adapters' factors" if settings.options.get("channels") == "adapters" else "the parameters"
     told = [
-        f"Displacement bound: the target's step moves the parameters by at most eta x T_max x C = {ascent.step:g} x "
+        f"Displacement bound: the target's step moves {moved} by at most eta x T_max x C = {ascent.step:g} x "
         f"{ascent.most_steps} x {ascent.clip:g} = {ascent.bound:g} (Euclidean norm), whatever its data."
     ]
     if claim.epsilon is None:

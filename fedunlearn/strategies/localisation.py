@@ -236,12 +236,18 @@ def check_localisation(settings: UnlearnSettings) -> None:
 REFER = Phase("query.reference", "remaining", lambda state: Down(), make_reference, collect_reference)
 
 
-def where_asked(settings: UnlearnSettings) -> list[Phase]:
+def where_asked(settings: UnlearnSettings, words: Sequence[str] = ("all", "selected")) -> list[Phase]:
     """The phases after which only the targets' channels and the output layer move; none without `channels=selected`.
 
-    For methods that reset nothing. Raises SettingsError for an option that is none.
+    For methods that reset nothing.
+
+    Args:
+        words: what the option `channels` may say.
+
+    Raises:
+        SettingsError: an option is none.
     """
-    if choice(settings, "channels", ("all", "selected")) == "all":
+    if choice(settings, "channels", words) != "selected":
         return []
     check_localisation(settings)
     return [REFER, Phase("query.attribute", "target", send_arrays, select_channels, _restrict)]

@@ -7,9 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.func import functional_call
 
 from fedunlearn.channels.packing import Portion
 from fedunlearn.data.dataset import Samples
+from fedunlearn.models.moving_average import MovingAverage
 from fedunlearn.strategies.decoupling import Ascent, add_noise, decouple, is_displaced
 from fedunlearn.tasks.classification import ClassificationTask
 from fedunlearn.tasks.outputs import answers, displacements
@@ -89,6 +91,35 @@ def test_what_is_not_selected_and_statistics_stay_to_the_bit() -> None:
     for name in ("1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"):
         assert torch.equal(after[name], before[name]), name
     assert model.training and all(parameter.requires_grad for parameter in model.parameters())
+
+
+class Averaged(nn.Module):
+    """A network that answers with the moving average of its weights, and learns with the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 3)
+        self.average = MovingAverage(self.inner, "inner.", 0.9)
+        with torch.no_grad():
+            self.average.get_buffer("weight").add_(0.5)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        weights = {} if torch.is_grad_enabled() else self.average.parameters_of()
+        return functional_call(self.inner, weights, (inputs,))
+
+
+def test_moving_averages_go_along_and_start_anew_with_noise() -> None:
+    torch.manual_seed(0)
+    model = Averaged()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    done = decouple(TASK, model, samples(), Ascent(0.5, 1.0, 4), math.inf, torch.Generator().manual_seed(0))
+    assert done.displacement > 0
+    after = model.state_dict()
+    for name in ("weight", "bias"):
+        moved = after[f"inner.{name}"] - before[f"inner.{name}"]
+        assert torch.allclose(after[f"average.{name}"] - before[f"average.{name}"], moved, atol=1e-6) and moved.any()
+    add_noise(model, 0.1, torch.Generator().manual_seed(0))
+    assert torch.equal(model.average.get_buffer("weight"), model.inner.weight)
 
 
 def test_noise_reaches_every_parameter_with_its_deviation() -> None:

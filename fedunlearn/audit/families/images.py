@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from fedunlearn.audit.metric import ANY, SHARE, UPWARDS, Later, Metric, Range, Sizes, count, counts, histogram, sum_over
+from fedunlearn.audit.metric import (
+    ANY,
+    SHARE,
+    UPWARDS,
+    Later,
+    Metric,
+    Range,
+    Role,
+    Sizes,
+    count,
+    counts,
+    histogram,
+    sum_over,
+)
 
 ERROR_BINS = 512
 SIMILARITY: Range = (-1.0, 1.0)
 DECIBELS: Range = (0.0, 100.0)
-EVERYBODY = frozenset({"target", "remaining", "server"})
+EVERYBODY: frozenset[Role] = frozenset({"target", "remaining", "server"})
 _RANGES: dict[str, Range] = {"mse": SHARE, "psnr": DECIBELS, "ssim": SIMILARITY}
 _SUMS = {"samples": count(several=True), "square-sum": sum_over("samples"), "similarity-sum": sum_over("samples")}
 
@@ -101,5 +114,19 @@ METRICS = (
         answers="images",
         measure=Later("fedunlearn.audit.proxy_quality", "measure"),
         combine=Later("fedunlearn.audit.proxy_quality", "combine"),
+    ),
+    # By name only: it wants packages and weights that few machines have.
+    Metric(
+        "pretrained_quality",
+        "FID of unseen completed images, 0 upwards; also inception score and CLIP cosine, where their networks are.",
+        roles=frozenset({"server"}),
+        values={
+            "pretrained_quality": UPWARDS,
+            "pretrained_quality.inception_score": (1.0, float("inf")),
+            "pretrained_quality.clip": SIMILARITY,
+        },
+        answers="images",
+        measure=Later("fedunlearn.audit.pretrained_quality", "measure"),
+        combine=Later("fedunlearn.audit.pretrained_quality", "combine"),
     ),
 )

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fedunlearn.channels.adapters import adapted
 from fedunlearn.channels.layout import channel_layout
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
@@ -107,7 +108,8 @@ def serve(
     settings = UnlearnSettings(method=name, rounds=rounds, local_epochs=local_epochs, options=options)
     base = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     layout = channel_layout(model, torch.zeros(2, 2, SIDE, SIDE))
-    state, served = State(base, base, layout, SEED, network(99).state_dict(), settings, training, rounds=3), Served()
+    state = State(base, base, layout, SEED, network(99).state_dict(), settings, training, rounds=3, network=loaded)
+    served = Served()
     for number, phase in enumerate(methods.get(name).phases(settings, 3)):
         down = phase.down(state)
         if down is None:
@@ -116,7 +118,9 @@ def serve(
         for index, client in enumerate(clients):
             if not {"target": len(client.forget), "remaining": len(client.retain), "all": 1}[phase.to]:
                 continue
-            own = loaded(state.model if down.packed is not None else state.base)
+            own: nn.Module = loaded(state.model if down.packed is not None else state.base)
+            if state.adapters is not None:
+                own = adapted(loaded(state.base), state.adapters)
             generator = torch.Generator().manual_seed(derive_seed(state.seed, phase.message, number, index))
             work = Work(
                 role="target" if len(client.forget) else "remaining",

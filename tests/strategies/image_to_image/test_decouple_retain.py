@@ -126,6 +126,27 @@ def test_confined_to_channels_the_rest_stays_to_the_bit(tiny, learned, clients) 
     assert torch.equal(served.model["encoder.weight"][frozen], learned.state_dict()["encoder.weight"][frozen])
 
 
+def test_the_target_may_climb_in_adapters_that_are_merged_before_retention(tiny, learned, clients) -> None:
+    options = {"channels": "adapters", "rank": 4, "step": 2e5, "clip": 1e-5, "max_steps": 60}
+    served = tiny.serve(learned, clients, "decouple-retain", **options)
+    threshold, decoupled, retained = served.states
+    [[told]] = served.of("train.decouple")
+    # B alone, of every layer but the output: its outputs times the rank.
+    assert {name: array.shape for name, array in told.arrays.items()} == {
+        name: tensor.shape for name, tensor in threshold.adapters.factors.items()
+    }
+    assert sum(array.size for array in told.arrays.values()) < sum(t.numel() for t in decoupled.model.values()) / 2
+    # Four directions of one layer come that far.
+    assert told.metrics["displaced"] > 0.5
+    assert decoupled.adapters is None and retained.adapters is None
+    moved = sum(float(np.square(array).sum()) for array in told.arrays.values()) ** 0.5
+    assert 0 < moved <= Ascent.of(UnlearnSettings(options=options)).bound
+    # Retention moves all, the decoder's bias included, which has no adapter.
+    before = learned.state_dict()
+    assert torch.equal(decoupled.model["decoder.bias"], before["decoder.bias"])
+    assert not torch.equal(retained.model["decoder.bias"], before["decoder.bias"])
+
+
 def test_few_samples_are_not_told_of(tiny, learned, clients) -> None:
     few = [tiny.Client(forget=tiny.samples(19, 1)), *clients[1:]]
     [[told]] = tiny.serve(learned, few, "ascent-only", **STEPS).of("train.decouple")
