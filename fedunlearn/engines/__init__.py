@@ -8,6 +8,7 @@ from typing import TypeVar
 from flwr.serverapp import Grid
 
 from fedunlearn.engines.answering import ClientAppSource, RunConfig
+from fedunlearn.engines.heap import heap_set_aside
 from fedunlearn.engines.local import LocalGrid, OnReply, Workers
 from fedunlearn.engines.quiet import quiet_flower
 from fedunlearn.engines.torch_threads import one_torch_thread
@@ -58,6 +59,7 @@ def run(
         with (
             quiet_flower(),
             one_torch_thread(),
+            heap_set_aside(),
             LocalGrid(client_app, clients, run_config, timeout, on_reply, workers, imports=imports) as grid,
         ):
             return server_main(grid)

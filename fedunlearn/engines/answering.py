@@ -70,7 +70,9 @@ def error_reply(message: Message, code: int, sentence: str) -> Message:
     return Message(Error(code, sentence), reply_to=message)
 
 
-def answer(client_app: ClientAppSource, message: Message, context: Context) -> tuple[Message, bool]:
+def answer(
+    client_app: ClientAppSource, message: Message, context: Context, asked: Message | None = None
+) -> tuple[Message, bool]:
     """The client's reply to `message`, and whether `context.state` is what the client left.
 
     Whatever it raises becomes an error reply; the state may then be anything, and the one before holds. The reason of
@@ -80,10 +82,11 @@ def answer(client_app: ClientAppSource, message: Message, context: Context) -> t
         client_app: what answers.
         message: the client's own: records that nobody else holds, around arrays that may be shared.
         context: the client's own.
+        asked: the same message as the client does not see it; None: there is no other.
     """
     use_one_torch_thread()
     # The client may change what it was sent, and raise then.
-    asked = envelope(message)
+    asked = asked or envelope(message)
     try:
         reply = load_client_app(client_app)(message, context)
         wrong = wrong_reply(reply, message.metadata.message_id)

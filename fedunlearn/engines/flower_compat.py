@@ -78,16 +78,26 @@ def address(message: Message, message_id: str, run_id: int | None = None) -> Non
 def copy_records(records: RecordDict) -> RecordDict:
     """New records around the same, never copied, arrays: changing one side does not show on the other."""
     # Past Flower's checks of every item, which these records have passed already.
-    copied = records.copy()
+    copied = _twin(records)
     held = copied.__dict__["_data"]
     for name, record in held.items():
-        duplicate = held[name] = record.copy()
+        duplicate = held[name] = _twin(record)
         if not isinstance(record, ArrayRecord):
             values = duplicate.__dict__["_data"]
             for key, value in values.items():
                 if isinstance(value, list):
                     values[key] = value.copy()
     return copied
+
+
+def _twin(record: TypedRecord) -> TypedRecord:
+    """What `record.copy()` returns, in half the time."""
+    kind = record.__class__
+    twin = kind.__new__(kind)
+    parts = twin.__dict__
+    parts.update(record.__dict__)
+    parts["_data"] = parts["_data"].copy()
+    return twin
 
 
 def copy_message(message: Message) -> Message:

@@ -20,7 +20,7 @@ from fedunlearn.engines.worker_thread import Overdue, WorkerThread
 from fedunlearn.flower_arrays import view
 
 THREAD = "fedunlearn-clients"
-QUICK_SECONDS, MOST_AHEAD, MOST_BYTES = 0.001, 16, 4_000_000
+QUICK_SECONDS, MOST_AHEAD, MOST_BYTES = 0.001, 64, 4_000_000
 """Calls that take less than so many seconds are handed to the thread of those with a time limit several at once, as
 long as their replies together do not exceed so many bytes."""
 
@@ -83,7 +83,7 @@ class InlineClients:
         while asked:
             contexts = [self._nodes.context(call.node) for call in asked]
             ask = [
-                partial(answer, self._app, copy_message(call.message), context)
+                partial(answer, self._app, copy_message(call.message), context, call.message)
                 for call, context in zip(asked, contexts, strict=True)
             ]
             limit, overdue = asked[0].limit, None

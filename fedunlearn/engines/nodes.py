@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flwr.app import Context, Message, RecordDict
 from flwr.app.user_config import UserConfig
@@ -32,11 +32,12 @@ class Call:
     message: Message
     limit: float | None
     refusal: Message | None = None
+    node: int = field(init=False)
+    """Whom it is for."""
 
-    @property
-    def node(self) -> int:
-        """Whom it is for."""
-        return self.message.metadata.dst_node_id
+    def __post_init__(self) -> None:
+        # Asked for again and again; Flower looks it up anew each time.
+        object.__setattr__(self, "node", self.message.metadata.dst_node_id)
 
 
 class Nodes:

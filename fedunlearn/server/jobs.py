@@ -239,7 +239,8 @@ def _serve_open(
 ) -> tuple[list[BranchRow], list[FedunlearnError]]:
     """The branches of what was served, and why the others failed."""
     found, failures = [], []
-    if not session.ledger.rounds(MAIN):
+    # A model that training was given to start from may have learned from anybody's data.
+    if not session.ledger.rounds(MAIN) and session.settings.init is None:
         _nothing_to_forget(grid, session, roster, rows)
         return [], []
     for group in _groups(rows, together):

@@ -53,15 +53,15 @@ def payload_bytes(content: RecordDict, without: str | None = None) -> int:
         if name == without:
             continue
         if isinstance(record, ArrayRecord):
-            total += sum(math.prod(array.shape) * _item_bytes(array.dtype) for array in record.values())
+            total += sum([_array_bytes(array.dtype, *array.shape) for array in record.values()])
         elif isinstance(record, ConfigRecord | MetricRecord):
             total += sum(_value_bytes(value) for value in record.values())
     return total
 
 
-@lru_cache(maxsize=64)
-def _item_bytes(dtype: str) -> int:
-    return np.dtype(dtype).itemsize
+@lru_cache(maxsize=4096)
+def _array_bytes(dtype: str, *shape: int) -> int:
+    return math.prod(shape) * np.dtype(dtype).itemsize
 
 
 def _value_bytes(value: object) -> int:

@@ -62,11 +62,12 @@ class Sent:
     def claim(self, reply: Message) -> int | None:
         """The client whose reply this is; None for nobody's, or for a second reply."""
         metadata = reply.metadata
+        answered = metadata.reply_to_message_id
         client = self._client_at.get(metadata.src_node_id)
         sent = None if client is None else self._waiting.get(client)
-        if sent is None or sent.metadata.message_id != metadata.reply_to_message_id:
+        if sent is None or sent.metadata.message_id != answered:
             # A node that vanished answers under another id: then it is found by the message.
-            client = self._by_message(metadata.reply_to_message_id, client)
+            client = self._by_message(answered, client)
         if client is None or client not in self._unheard:
             return None
         self._unheard.remove(client)
@@ -180,7 +181,7 @@ def _read(client: int, reply: Message) -> Answer:
     arrays, metrics, flags = content.get(ARRAYS), content.get(METRICS), content.get(FLAGS)
     return Answer(
         client=client,
-        metrics=dict(metrics) if isinstance(metrics, MetricRecord) else {},
+        metrics=dict(metrics.items()) if isinstance(metrics, MetricRecord) else {},
         flags={name: bool(value) for name, value in flags.items()} if isinstance(flags, ConfigRecord) else {},
         arrays=numpy_arrays(arrays) if isinstance(arrays, ArrayRecord) else {},
         message=reply,

@@ -122,7 +122,7 @@ def _shrink_or_reset(state: State, replies: Sequence[ClientReply]) -> State:
     """The targets' mask, and the rate of their step; the selected channels are reset where they ask for none."""
     state = _keep(state, replies)
     counts = [reply.metrics["num-examples"] for reply in replies]
-    rate = float(np.average([reply.metrics[FORGET_RATE] for reply in replies], weights=counts))
+    rate = float(np.average([reply.metrics.get(FORGET_RATE, 0.0) for reply in replies], weights=counts))
     # What comes from a client may be anything that the guard's schema allows.
     rate = min(max(rate, 0.0), 1.0) if math.isfinite(rate) else 0.0
     if state.mask is None or not rate:

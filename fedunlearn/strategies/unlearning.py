@@ -201,8 +201,6 @@ class UnlearningStrategy(Strategy):
         Where too few clients keep data for anything to be localised, the model is retrained.
         """
         job = job_of(roster)
-        # Before the first round the model has learned nothing that it could forget.
-        untrained = self._initial is not None and digest_state(model) == digest_state(self._initial)
 
         def served_with(settings: UnlearnSettings) -> ModelState:
             state = self.state_for(job, model, settings)
@@ -210,7 +208,7 @@ class UnlearningStrategy(Strategy):
             return serve(grid, roster, method, state, job, ForgetfulRecorder(), self.timeout).model
 
         try:
-            served = model if untrained else served_with(self.unlearn)
+            served = served_with(self.unlearn)
         except TooFewReferences:
             epochs = self.training.local_epochs
             served = served_with(UnlearnSettings(method="retrain", rounds=self.rounds, local_epochs=epochs))

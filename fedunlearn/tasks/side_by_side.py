@@ -13,7 +13,8 @@ depends on shapes and on where in memory a tensor begins, not on values: what ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -23,6 +24,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 Shape = tuple[int, ...]
+
+FEW = 2000
+"""Numbers that have to agree before a kernel is taken for exact."""
 
 
 class SideBySide(TorchFunctionMode):
@@ -229,9 +233,17 @@ def _products(left: Tensor, right: Tensor, at_once: bool) -> Tensor:
 @lru_cache(maxsize=4096)
 def _exact_convolution(input_shape: Shape, weight_shape: Shape, biased: bool, how: Convolving) -> AtOnce:
     """Where K groups give the bits of K convolutions."""
-    input, weight, bias = _random(input_shape, weight_shape, weight_shape[:2] if biased else None)
+    return _every(
+        _exact_convolution_once(seed, input_shape, weight_shape, biased, how) for seed in _seeds(weight_shape)
+    )
+
+
+def _exact_convolution_once(
+    seed: int, input_shape: Shape, weight_shape: Shape, biased: bool, how: Convolving
+) -> AtOnce:
+    input, weight, bias = _random(seed, input_shape, weight_shape, weight_shape[:2] if biased else None)
     output = _grouped(input, weight, bias, how)
-    (gradient,) = _random(tuple(output.shape))
+    (gradient,) = _random(seed, tuple(output.shape))
     of_input, of_weight, of_bias = _grouped_gradients(gradient, input, weight, biased, how, [True, True, biased])
     exact = [True, True, True]
     for k in range(len(weight)):
@@ -249,8 +261,12 @@ def _exact_convolution(input_shape: Shape, weight_shape: Shape, biased: bool, ho
 @lru_cache(maxsize=4096)
 def _exact_linear(input_shape: Shape, weight_shape: Shape, biased: bool) -> AtOnce:
     """Where batched products give the bits of single ones."""
-    input, weight, bias = _random(input_shape, weight_shape, weight_shape[:2] if biased else None)
-    (gradient,) = _random((*input_shape[:2], weight_shape[1]))
+    return _every(_exact_linear_once(seed, input_shape, weight_shape, biased) for seed in _seeds(input_shape))
+
+
+def _exact_linear_once(seed: int, input_shape: Shape, weight_shape: Shape, biased: bool) -> AtOnce:
+    input, weight, bias = _random(seed, input_shape, weight_shape, weight_shape[:2] if biased else None)
+    (gradient,) = _random(seed, (*input_shape[:2], weight_shape[1]))
     single = torch.stack([functional.linear(_own(input[k]), _own(weight[k]), _of(bias, k)) for k in range(len(weight))])
     transposed = gradient.transpose(1, 2)
     return AtOnce(
@@ -260,8 +276,17 @@ def _exact_linear(input_shape: Shape, weight_shape: Shape, biased: bool) -> AtOn
     )
 
 
-def _random(*shapes: Shape | None) -> list[Any]:
-    generator = torch.Generator().manual_seed(0)
+def _seeds(shape: Shape) -> range:
+    """For how many random numbers a shape is tried: a few sums may agree by chance although they add up otherwise."""
+    return range(1 + FEW // math.prod(shape))
+
+
+def _every(found: Iterable[AtOnce]) -> AtOnce:
+    return AtOnce(*map(all, zip(*found, strict=True)))
+
+
+def _random(seed: int, *shapes: Shape | None) -> list[Any]:
+    generator = torch.Generator().manual_seed(seed)
     return [None if shape is None else torch.randn(shape, generator=generator) for shape in shapes]
 
 

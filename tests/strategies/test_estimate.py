@@ -36,8 +36,8 @@ def test_a_round_costs_its_epochs_and_the_model_both_ways() -> None:
 
 
 def test_a_query_costs_one_pass_and_a_number_a_channel() -> None:
-    # Reference by four, attribution by one, two rounds.
-    assert cost("selective-channels") == Estimate(2, 5 * 8 + 2 * 4 * 2 * 1000, (5 + 2 * 4) * 2.0)
+    # Reference by four, attribution by one, the target's own step, two rounds.
+    assert cost("selective-channels") == Estimate(2, 5 * 8 + (1 + 2 * 4) * 2 * 1000, (5 + 1 + 2 * 4) * 2.0)
 
 
 def test_what_only_the_server_computes_costs_the_clients_nothing() -> None:

@@ -176,7 +176,7 @@ def test_an_unknown_option_of_selective_channels_is_refused(option) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("selective-channels", "its options: attribution, forget_step, ranking"),
+        ("selective-channels", "its options: attribution, forget_epochs, forget_rate, forget_step, ranking"),
         ("zero-output-unit", "its options: unit"),
         ("trigger-scrub", "its options: backdoor"),
         ("fine-tune", "it has none"),
@@ -218,7 +218,7 @@ def test_the_mask_is_all_that_the_target_says(place) -> None:
     [reply] = [one for one in place.heard if one.metadata.message_type == "query.attribute"]
     sent = numpy_arrays(reply.content.array_records[ARRAYS])
     assert sent and all(array.dtype == np.int32 for array in sent.values())
-    assert set(answer.metrics) <= {"num-examples", "seconds"}
+    assert set(answer.metrics) <= {"num-examples", "seconds", "forget-rate"}
 
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if "target" in methods.get(name).needs])

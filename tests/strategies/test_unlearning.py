@@ -22,6 +22,7 @@ from fedunlearn.federation import Federation
 from fedunlearn.strategies.content import array_record, numpy_arrays
 from fedunlearn.strategies.inner import make_strategy
 from fedunlearn.strategies.reception import Answer
+from fedunlearn.strategies.serving import serve
 from fedunlearn.strategies.unlearning import UnlearningStrategy
 from fedunlearn.tasks.training import TrainingSettings
 
@@ -119,14 +120,18 @@ def test_an_announced_request_is_served_before_the_next_round(place, tmp_path: P
     assert Inbox(folder / "clients" / "2").all()[0].state == "done"
 
 
-def test_nothing_is_run_for_what_was_asked_before_the_first_round(
-    place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, served = tmp_path / "run", list[object]()
+def test_what_is_asked_before_the_first_round_is_served(place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stock app may go on from a checkpoint, whose model has learned from everybody."""
+    folder, honest, served = tmp_path / "run", serve, list[tuple[int, ...]]()
     file_request(folder / "clients" / "2", place.sites[2].holding, classes=[1])
-    monkeypatch.setattr("fedunlearn.strategies.unlearning.serve", lambda *_: served.append(1))
+
+    def watched(grid, roster, method, state, job, *rest):
+        served.append(job.targets)
+        return honest(grid, roster, method, state, job, *rest)
+
+    monkeypatch.setattr("fedunlearn.strategies.unlearning.serve", watched)
     train(place, folder, wrapped(place, unlearn=UnlearnSettings(method="fine-tune", rounds=1)), rounds=1)
-    assert Inbox(folder / "clients" / "2").all()[0].state == "done" and not served
+    assert Inbox(folder / "clients" / "2").all()[0].state == "done" and served == [(2,)]
 
 
 def test_a_round_without_an_answer_is_an_error(place, tmp_path: Path) -> None:

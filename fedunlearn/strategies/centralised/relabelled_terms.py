@@ -18,6 +18,7 @@ from fedunlearn.strategies.centralised.random_label import relabelled, send_with
 from fedunlearn.strategies.method import Phase, Reply, Work
 from fedunlearn.strategies.passes import ByPosition, train_by_position
 from fedunlearn.strategies.recovery import local_recipe
+from fedunlearn.tasks.training import modes_kept
 
 SOURCE = (
     "as a baseline of Zhao et al. 2024, arXiv 2403.11530; reconstruction: FedAvg over relabelled and retained samples, "
@@ -42,13 +43,22 @@ def train_relabelled(work: Work, keep: ByPosition, penalty: Callable[[nn.Module]
     forget = relabelled(work)
     split = len(forget)
 
+    def on_forgotten(model: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor:
+        return work.task.loss(model, inputs, forget.labels[positions])
+
+    def on_retained(model: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor:
+        return keep(model, inputs, positions - split)
+
     def losses(model: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor:
         found = inputs.new_zeros(len(positions))
         asked = positions < split
-        if bool(asked.any()):
-            found[asked] = work.task.loss(model, inputs[asked], forget.labels[positions[asked]])
-        if not bool(asked.all()):
-            found[~asked] = keep(model, inputs[~asked], positions[~asked] - split)
+        for part, loss in ((asked, on_forgotten), (~asked, on_retained)):
+            if bool(part.any()):
+                with modes_kept(work.model):
+                    if int(part.sum()) == 1:
+                        # The variance of a single sample is undefined: normalisation takes the stored one.
+                        work.model.eval()
+                    found[part] = loss(model, inputs[part], positions[part])
         return found if penalty is None else found + penalty(model)
 
     samples = Samples.concat([forget, work.retain])

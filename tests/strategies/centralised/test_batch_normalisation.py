@@ -12,7 +12,7 @@ NAMES = [name for name in methods.names() if ".centralised." in type(methods.get
 
 
 def test_all_of_them_are_here() -> None:
-    assert len(NAMES) == 10
+    assert len(NAMES) == 13
 
 
 @pytest.mark.parametrize("name", NAMES)

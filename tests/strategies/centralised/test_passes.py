@@ -54,10 +54,11 @@ def test_losses_and_logits_agree_with_the_task(tiny) -> None:
     """For a task that tells its loss from the logits, and for one that does not."""
 
     class Opaque:
-        """The members that every task has, and no other."""
+        """A task with class scores whose loss does not follow from them."""
 
-        predict = staticmethod(tiny.TASK.predict)
-        loss = staticmethod(tiny.TASK.loss)
+        name, networks, default_network = "opaque", (), ""
+        dataset, build, inputs = tiny.TASK.dataset, tiny.TASK.build, staticmethod(tiny.TASK.inputs)
+        predict, loss = staticmethod(tiny.TASK.predict), staticmethod(tiny.TASK.loss)
 
     model, some = tiny.network(), tiny.samples(12, 3)
     for task in (tiny.TASK, Opaque()):
