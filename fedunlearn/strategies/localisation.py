@@ -44,7 +44,7 @@ on nearly all channels: no few of them can be singled out. Then this share of a 
 
 Influence = Literal["concentrated", "by-heart", "spread", "none"]
 """How the forget set's influence lies in the model, as the target reads it off the attribution."""
-FORGET_RATES: Mapping[Influence, float] = {"concentrated": 0.6, "by-heart": 0.0, "spread": 0.2, "none": 0.0}
+FORGET_RATES: Mapping[Influence, float] = {"concentrated": 0.6, "by-heart": 0.0, "spread": 0.1, "none": 0.0}
 """Learning rate of the target's own step, as a multiple of the rounds'; 0: none is taken, and the channels are reset.
 The others relearn part of what is spread, and what was learned by heart has no channels of its own to change."""
 FORGET_RATE = "forget-rate"
