@@ -109,6 +109,8 @@ def make_shadow(job: Mapping[str, Any]) -> dict[str, Any]:
     settings = session.settings.model_copy(update={"engine": "local", "workers": 0})
     try:
         own = Session(RunFolder.create(beside, settings))
+        if settings.init is not None:
+            own.models.save(session.models.load(settings.init))
         _file(session, own, lambda id: id not in case.job.requests)
         original = with_clients(own, lambda grid: _trained(grid, own, case, number))
         _file(session, own, lambda id: id in case.job.requests)

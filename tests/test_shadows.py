@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 
 from fedunlearn import shadows
 from fedunlearn.errors import FedunlearnError
@@ -18,6 +19,7 @@ from fedunlearn.server.lineage import lineage
 from fedunlearn.server.session import Session
 from fedunlearn.shadows import Shadows, shadows_of
 from fedunlearn.strategies.roster import call_roll
+from fedunlearn.tasks import get_task
 
 ID = "client-0-1"
 
@@ -101,6 +103,18 @@ def test_what_cannot_be_made_says_why(served: Federation, monkeypatch: pytest.Mo
     assert "only a simulation" in why
     document = {"verdict": "pass", "why": ".", "band": {"size": 3}, "shadows": {"why": why}}
     assert any(why in sentence for sentence in sentences(document))
+
+
+def test_a_federation_that_started_from_a_model_has_shadows_too(tmp_path: Path) -> None:
+    task = get_task("digits")
+    start = tmp_path / "start.safetensors"
+    safetensors.torch.save_file(dict(task.build("lenet", 5, task.dataset(0)).state_dict()), start)
+    settings = {"clients": 3, "partition": "iid", "rounds": 1, "class_harm": 1.0, "workers": 0}
+    federation = Federation.simulate("digits", init=str(start), out=tmp_path / "run", **settings)
+    federation.train()
+    federation.unlearn(federation.request_deletion(client=0), method="fine-tune", rounds=1)
+    (shadow,) = made(federation._session(), 1).members
+    assert federation._session().models.has(shadow.digest)
 
 
 def made_without_clients(session: Session) -> str:

@@ -30,7 +30,7 @@ from fedunlearn.clients.guard_arrays import (
 from fedunlearn.clients.guard_measurements import undeclared
 from fedunlearn.errors import ClientError, FedunlearnError
 from fedunlearn.strategies.content import ARRAYS, CONFIG, FLAGS, METRICS
-from fedunlearn.strategies.localisation import FORGET_RATE
+from fedunlearn.strategies.localisation import FORGET_RATE, FORGET_RATES
 from fedunlearn.strategies.measurement import MEASURE
 
 logger = logging.getLogger("fedunlearn.clients")
@@ -181,6 +181,8 @@ def _check_metrics(kind: str, record: MetricRecord, allowed: Allowed) -> None:
             raise _refused(kind, where, f"each sample once, and {MINIMUM_SAMPLES} samples at least")
         if what in SUMMED_OVER.values() and not MINIMUM_SAMPLES <= number <= samples:  # type: ignore[operator]
             raise _refused(kind, where, f"a number of samples, {MINIMUM_SAMPLES} at least")
+        if key == FORGET_RATE and number not in FORGET_RATES.values():
+            raise _refused(kind, where, f"one of {', '.join(map(str, sorted(set(FORGET_RATES.values()))))}")
         told_of_several = key == "loss" or key in OF_SEVERAL
         if told_of_several and kind.startswith("train.") and not _are_several(record.get("num-examples")):
             raise _refused(kind, where, f"a mean over {MINIMUM_SAMPLES} samples at least")

@@ -25,8 +25,6 @@ that the original model answers as they are recorded the ones with the largest l
 "memorised:0.05", the twentieth that is known only because it was trained on."""
 TRIGGERED_RULE = "triggered"
 """A rule without a share: the samples that carry the planted trigger."""
-HALVES = "halves"
-"""Folder in the run's, of the two federations that each did without half of the samples."""
 
 
 def parse_rule(text: str) -> tuple[str, float]:
@@ -132,6 +130,11 @@ def _hardest(session: Session) -> Picker:
 
 
 def _memorised(session: Session) -> Picker:
+    if session.settings.init is not None:
+        raise RequestError(
+            "what is memorised shows in models that never knew it, and the model that this federation started from may "
+            "have known all of it; name samples by another rule."
+        )
     halves = [_without_half(session, number) for number in (0, 1)]
     _load_original(session)
     original = dict(session.blank.state_dict())
@@ -164,7 +167,7 @@ def _without_half(session: Session, number: int) -> Mapping[str, torch.Tensor]:
     from fedunlearn.federation import Federation
 
     settings = {**session.settings.model_dump(), "prepare_for": ""}
-    federation = Federation.simulate(out=session.folder.path / HALVES / str(number), **settings)
+    federation = Federation.simulate(out=session.folder.halves / str(number), **settings)
     for client in range(session.settings.clients):
         own = holding(session.settings, client, session.dataset)
         if len(half := _half(session, own, number)) < len(own.training_positions()):

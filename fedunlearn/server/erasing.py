@@ -156,6 +156,7 @@ def _files(session: Session, line: Lineage, id: str) -> tuple[Removed, ...]:
             found[path] = "figures of models"
     # Folders in which a shadow was being trained when its process was killed; the next audit makes it again.
     found |= {path: "half of a shadow" for path in sorted(folder.audit.glob("shadow-*/**/*")) if path.is_file()}
+    found |= {path: "trained to find memorised samples" for path in sorted(folder.halves.rglob("*")) if path.is_file()}
     report = folder.path / "comparison.json"
     if not report.is_file() or _shows(report, line, id):
         for path in [*(folder.path / name for name in REPORT), *sorted(folder.figures.glob("*"))]:
@@ -209,6 +210,10 @@ def _notes(session: Session, id: str) -> tuple[str, ...]:
         notes.append(
             f"no certificate was issued for {id}: once the models it is compared with are gone, it can be audited no "
             f"more; see `fedunlearn audit` and `fedunlearn certificate issue`."
+        )
+    if session.settings.init is not None:
+        notes.append(
+            f"model {session.settings.init[:12]}, from which the run started, stays: no ledger tells what it knew before."
         )
     notes.append("copies that left this run folder (backups, exports) are not reached.")
     return tuple(notes)

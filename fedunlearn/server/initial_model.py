@@ -24,6 +24,8 @@ from fedunlearn.server.session import Session
 
 TORCHVISION = "torchvision:"
 _RECORD = "initial-model.json"
+RECORDED = "initial-model"
+"""The event of a training that starts from such a model."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,8 @@ def with_initial_model(settings: FederationSettings) -> tuple[FederationSettings
     """
     if settings.init is None:
         return settings, None
-    blank = Session(RunFolder(Path(), settings, "")).fresh_weights(settings.seed)
-    output = Session(RunFolder(Path(), settings, "")).architecture.layout.output
-    found = _fitted(settings.init, blank, output)
+    session = Session(RunFolder(Path(), settings, ""))
+    found = _fitted(settings.init, session.fresh_weights(settings.seed), session.architecture.layout.output)
     return settings.model_copy(update={"init": found.digest}), found
 
 

@@ -51,9 +51,12 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
     settings, ledger, models = session.settings, session.ledger, session.models
     total = settings.rounds if rounds is None else rounds
     if ledger.branch(MAIN) is None:
-        ledger.create_branch(MAIN, MAIN, models.save(session.fresh(settings.seed)))
-        if settings.init is not None:
-            ledger.append_event("initial-model", initial_model.facts_of(session.folder))
+        start = models.save(session.fresh(settings.seed))
+        facts = None if settings.init is None else initial_model.facts_of(session.folder)
+        with ledger.transaction():
+            ledger.create_branch(MAIN, MAIN, start)
+            if facts is not None:
+                ledger.append_event(initial_model.RECORDED, facts)
     last = ledger.last_round(MAIN)
     done = 0 if last is None else last.number
     if done >= total:

@@ -199,6 +199,12 @@ class RunFolder:
         return self.path / "audit"
 
     @property
+    def halves(self) -> Path:
+        """The folder of two federations that each did without half of the samples, where it was asked which of them
+        are memorised."""
+        return self.path / "halves"
+
+    @property
     def figures(self) -> Path:
         """The folder of the report's figures."""
         return self.path / "figures"

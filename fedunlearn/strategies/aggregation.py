@@ -27,11 +27,20 @@ def weighted_mean(arrays: Sequence[Mapping[str, np.ndarray]], weights: Sequence[
     return mean.result()
 
 
+def mean_number(values: Sequence[float], weights: Sequence[float]) -> float:
+    """Weighted mean of one number each. Raises ClientError when the weights do not sum to a positive number."""
+    if not sum(weights) > 0:
+        raise ClientError("the replies stand for no sample; expected at least one sample.")
+    return float(np.average(values, weights=weights))
+
+
 def weight_of(metrics: Mapping[str, object], sender: str) -> float:
-    """How many samples a reply stands for. Raises ClientError when it does not say."""
+    """How many samples a reply stands for, 0 or more. Raises ClientError when it does not say."""
     weight = metrics.get(WEIGHT)
-    if not isinstance(weight, int | float):
-        raise ClientError(f"{sender} does not say how many samples it trained on; expected the metric {WEIGHT!r}.")
+    if not isinstance(weight, int | float) or not weight >= 0:
+        raise ClientError(
+            f"{sender} does not say how many samples it answers for; expected the metric {WEIGHT!r}, 0 or more."
+        )
     return float(weight)
 
 

@@ -18,7 +18,7 @@ from fedunlearn.channels.selection import auto_mask, excess_totals, mass, rank, 
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import ClientError, SettingsError
-from fedunlearn.strategies.aggregation import weighted_mean
+from fedunlearn.strategies.aggregation import mean_number, weighted_mean
 from fedunlearn.strategies.method import ClientReply, Down, Phase, Reply, State, Work
 from fedunlearn.strategies.option import choice
 from fedunlearn.tasks.base import LogitsTask
@@ -210,11 +210,11 @@ def unite(
         ratio: what was asked for, which no target's mask may exceed; None where the attribution decides.
     """
     masks = [ChannelMask.from_arrays(reply.arrays) for reply in replies]
-    counts = np.array([reply.metrics["num-examples"] for reply in replies], dtype=np.float64)
+    counts = [reply.metrics["num-examples"] for reply in replies]
     each = [_ratios(mask, layout) for mask in masks]
     ratios = {}
     for group in layout.groups:
-        ratios[group.layer] = float(np.average([own[group.layer] for own in each], weights=counts))
+        ratios[group.layer] = mean_number([own[group.layer] for own in each], counts)
     united, counted = ChannelMask.union(masks), votes(masks, layout)
     united = united.cut_back(counted, ratios, layout)
     return united if ratio is None else united.cut_back(counted, ratio, layout)

@@ -13,7 +13,7 @@ import torch
 from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError, SettingsError
-from fedunlearn.strategies.aggregation import average
+from fedunlearn.strategies.aggregation import average, mean_number
 from fedunlearn.strategies.gated_training import Gated, GatedResult, mean_loss, train_gated, train_paired
 from fedunlearn.strategies.localisation import where_asked
 from fedunlearn.strategies.method import (
@@ -150,7 +150,7 @@ def _say_held_out_loss(work: Work) -> Reply:
 def _mean_tau(state: State, replies: Sequence[ClientReply]) -> State:
     """The mean over all held-out samples that were asked about."""
     losses = [float(reply.arrays[CLASSES][0]) for reply in replies]
-    tau = np.average(losses, weights=[reply.metrics["num-examples"] for reply in replies])
+    tau = mean_number(losses, [reply.metrics["num-examples"] for reply in replies])
     return replace(state, arrays={**state.arrays, _TAU: np.array([tau])})
 
 

@@ -49,8 +49,11 @@ def counts(state: State, name: str) -> dict[int, float]:
 
 
 def totals(state: State, *names: str) -> tuple[float, ...]:
-    """The samples of all clients, for each of the names."""
-    return tuple(sum(counts(state, name).values()) for name in names)
+    """The samples of all clients, for each of the names. Raises ClientError where there are none of one kind."""
+    found = tuple(sum(counts(state, name).values()) for name in names)
+    if not min(found) > 0:
+        raise ClientError("clients say that they have nothing to forget, or nothing to keep; expected samples of both.")
+    return found
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ import numpy as np
 
 from fedunlearn.channels.reset import reset_rows, reset_values
 from fedunlearn.config import UnlearnSettings
-from fedunlearn.strategies.aggregation import Average
+from fedunlearn.strategies.aggregation import Average, RunningAverage, mean_number
 from fedunlearn.strategies.forgetting import ascend, forget_phase, relabel, towards_unseen
 from fedunlearn.strategies.localisation import (
     FORGET_RATE,
+    FORGET_RATES,
     REFER,
     check_localisation,
     select_channels,
@@ -62,7 +63,7 @@ class SelectiveChannels:
 
     Options: `attribution` (a registered attribution method), `ranking` ("excess"; others are controls), `forget_rate`
     (see `forget_recipe`; read off the attribution), and `forget_step`: "shrink" (the target gives its samples to the
-    nearest wrong classes; where localisation asks for no such step, or no target takes it, the channels are reset),
+    nearest wrong classes; where localisation asks for no such step, or a target does not take it, they are reset),
     "reset" (the selected channels get the values with which training began, those of the last layer of channels fresh
     ones), "reset-and-raise" (also, after each recovery round the target raises its losses to those of unseen data),
     "relabel" and "ascent" (nothing is reset; the target takes one other bounded step before the recovery rounds).
@@ -122,12 +123,16 @@ def _shrink_or_reset(state: State, replies: Sequence[ClientReply]) -> State:
     """The targets' mask, and the rate of their step; the selected channels are reset where they ask for none."""
     state = _keep(state, replies)
     counts = [reply.metrics["num-examples"] for reply in replies]
-    rate = float(np.average([reply.metrics.get(FORGET_RATE, 0.0) for reply in replies], weights=counts))
-    # What comes from a client may be anything that the guard's schema allows.
-    rate = min(max(rate, 0.0), 1.0) if math.isfinite(rate) else 0.0
+    rate = mean_number([_rate_of(reply) for reply in replies], counts)
     if state.mask is None or not rate:
         return _reset_channels(state)
     return replace(state, arrays={**state.arrays, FORGET_RATE: np.array([rate])})
+
+
+def _rate_of(reply: ClientReply) -> float:
+    """The rate that a target asks for; at most the highest that an honest one would."""
+    rate = reply.metrics.get(FORGET_RATE, 0.0)
+    return min(max(rate, 0.0), max(FORGET_RATES.values())) if math.isfinite(rate) else 0.0
 
 
 def _ask_to_shrink(state: State) -> Down | None:
@@ -136,12 +141,35 @@ def _ask_to_shrink(state: State) -> Down | None:
     return Down(packed=state.packed(), arrays={FORGET_RATE: state.arrays[FORGET_RATE]})
 
 
-def _shrunk(_sent: State, averaged: State) -> State:
-    return replace(averaged, arrays=_without_rate(averaged))
+@dataclass(frozen=True)
+class _AverageOfAllTargets(Average):
+    """The mean of the targets' steps; where one took none, whose samples would stay, the state as it was sent."""
+
+    def begin(self, state: State) -> RunningAverage:
+        """The mean before the first reply."""
+        return _Shrinking(state)
+
+
+class _Shrinking(RunningAverage):
+    def __init__(self, state: State) -> None:
+        super().__init__(state)
+        self._missing = set(state.targets)
+
+    def add(self, reply: ClientReply) -> None:
+        """Add one reply."""
+        super().add(reply)
+        self._missing.discard(reply.client)
+
+    def result(self) -> State:
+        """The state after the step."""
+        if self._missing:
+            return self._state
+        averaged = super().result()
+        return replace(averaged, arrays=_without_rate(averaged))
 
 
 def _shrunk_or_reset(state: State) -> State:
-    """The state itself, or with its channels reset where a step was asked for and no target took it."""
+    """The state itself, or with its channels reset where a step was asked for and not taken."""
     if FORGET_RATE not in state.arrays:
         return state
     return _reset_channels(replace(state, arrays=_without_rate(state)))
@@ -156,6 +184,6 @@ def _without_rate(state: State) -> dict[str, np.ndarray]:
     return {name: array for name, array in state.arrays.items() if name != FORGET_RATE}
 
 
-SHRINK = Phase("train.forget", "target", _ask_to_shrink, _shrink, Average(finish=_shrunk))
+SHRINK = Phase("train.forget", "target", _ask_to_shrink, _shrink, _AverageOfAllTargets())
 
 methods.register("selective-channels", SelectiveChannels())

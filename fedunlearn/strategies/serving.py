@@ -16,7 +16,7 @@ from fedunlearn.channels.packing import digest_state
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError, RequestError
 from fedunlearn.randomness import derive_seed
-from fedunlearn.strategies.aggregation import Average
+from fedunlearn.strategies.aggregation import Average, weight_of
 from fedunlearn.strategies.content import ADAPTERS, ARRAYS, CONFIG, EXTRA, MASK, PLAN, array_record, state_record
 from fedunlearn.strategies.exchange import Outcome, exchange
 from fedunlearn.strategies.history import History
@@ -290,6 +290,7 @@ class _Collected:
             self._running.add(reply)
         else:
             nothing_but_finite(answer)
+            weight_of(reply.metrics, f"client {answer.client}")
             self._replies.append(reply)
 
     def combined(self) -> State:

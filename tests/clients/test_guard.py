@@ -17,6 +17,7 @@ from fedunlearn.clients.site import Site
 from fedunlearn.engines.local import FIRST_NODE_ID, LocalGrid
 from fedunlearn.errors import ClientError
 from fedunlearn.strategies.content import ARRAYS, CONFIG, FLAGS, METRICS, array_record
+from fedunlearn.strategies.localisation import FORGET_RATE, FORGET_RATES
 from fedunlearn.tasks import get_task
 from fedunlearn.tasks.base import ImageToImageTask
 from fedunlearn.tasks.training import evaluate
@@ -310,6 +311,15 @@ def test_what_belongs_in_a_reply_passes(kind: str, reply: RecordDict) -> None:
 def test_a_mask_holds_indices_of_channels_only(indices: list[int]) -> None:
     with pytest.raises(ClientError, match="indices below 16"):
         check(a_message("query.attribute"), arrays(**{LAYER: np.array(indices, np.int32)}), {LAYER: 16}, 10)
+
+
+@pytest.mark.parametrize("number", [0.1234, -0.1, 1, 7.0, float("nan")])
+def test_the_rate_of_a_step_is_one_of_those_that_localisation_knows(number: float) -> None:
+    """Any other number could be a loss."""
+    for rate in FORGET_RATES.values():
+        check(a_message("query.attribute"), metrics(**{FORGET_RATE: rate}), {LAYER: 16}, 10)
+    with pytest.raises(ClientError, match=r"metrics\['forget-rate'\].*expected one of 0\.0, 0\.1, 0\.6"):
+        check(a_message("query.attribute"), metrics(**{FORGET_RATE: number}), {LAYER: 16}, 10)
 
 
 def test_counts_cannot_exceed_the_samples() -> None:

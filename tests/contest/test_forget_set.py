@@ -64,6 +64,16 @@ def test_memorised_samples_are_those_that_a_model_without_them_does_not_know(tmp
     assert gained[picked].min() >= np.delete(gained[trains_on], np.searchsorted(trains_on, picked)).max() - 1e-6
 
 
+def test_nothing_is_memorised_where_the_first_model_may_have_known_it(tmp_path: Path) -> None:
+    settings = {"clients": 2, "partition": "iid", "rounds": 1, "network": "perceptron", "workers": 0}
+    first = Federation.simulate("digits", out=tmp_path / "first", **settings)
+    trained = first.folder / "models" / f"{first.train().digest}.safetensors"
+    federation = Federation.simulate("digits", init=str(trained), out=tmp_path / "run", **settings)
+    federation.train()
+    with pytest.raises(RequestError, match="started from may have known all of it"):
+        chosen_samples(session_of(federation.folder), "memorised:0.05", 0)
+
+
 def probabilities(session: Session, own: Holding) -> np.ndarray:
     """Of the recorded labels, in the model of a run."""
     session.blank.load_state_dict(session.models.load(session.ledger.rounds("main")[-1].digest_after))

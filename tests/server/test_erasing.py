@@ -55,6 +55,18 @@ def test_what_descends_from_the_data_goes_and_the_rest_stays(audited: Federation
     assert set(gone.models) == {one.name for one in done.models} and gone.finished == {ID}
 
 
+def test_federations_beside_the_run_go_too(audited: Federation) -> None:
+    """Two that each did without half of the samples show which are memorised; each half saw some of what goes."""
+    beside = Federation.simulate(
+        "digits", clients=3, partition="iid", rounds=1, out=audited._session().folder.halves / "0"
+    )
+    digest = beside.train().digest
+    plan = audited.erase(ID)
+    assert f"halves/0/models/{digest}.safetensors" in [one.name for one in plan.files]
+    audited.erase(ID, dry_run=False)
+    assert not [path for path in beside.folder.rglob("*") if path.is_file()]
+
+
 def test_erasing_again_changes_nothing(audited: Federation) -> None:
     audited.erase(ID, dry_run=False)
     before, entries = everything(audited), audited._session().ledger.entries()

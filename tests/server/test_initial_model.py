@@ -66,6 +66,32 @@ def test_without_training_requests_are_served_against_the_model_itself(file: Pat
     assert federation.retrain(rounds=1).rounds == 1
 
 
+def test_a_killed_training_has_recorded_it_or_nothing(file: Path, tmp_path: Path, monkeypatch) -> None:
+    federation = start(file, tmp_path / "run")
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fedunlearn.server.ledger.Ledger.append_event", killed)
+        with pytest.raises(KeyboardInterrupt):
+            federation.train()
+    assert federation._session().ledger.branch("main") is None
+    federation.train()
+    assert len(federation._session().ledger.events("initial-model")) == 1
+
+
+def test_erasing_leaves_it_and_says_so(file: Path, tmp_path: Path) -> None:
+    federation = start(file, tmp_path / "run")
+    federation.train()
+    request = federation.request_deletion(classes=[3])
+    federation.unlearn(request, method="fine-tune", rounds=1)
+    digest = digest_state(weights())
+    assert any(digest[:12] in note and "stays" in note for note in federation.erase(request).notes)
+    federation.erase(request, dry_run=False)
+    assert federation._session().models.has(digest)
+
+
 def test_training_starts_from_it_whatever_the_seed(file: Path, tmp_path: Path) -> None:
     federation = start(file, tmp_path / "run", rounds=1, seed=3)
     federation.train()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fedunlearn.channels.layout import Layout
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError
-from fedunlearn.strategies.aggregation import Average, average, weight_of, weighted_mean
+from fedunlearn.strategies.aggregation import Average, average, mean_number, weight_of, weighted_mean
 from fedunlearn.strategies.method import ClientReply, State
 from fedunlearn.tasks.training import TrainingSettings
 
@@ -38,6 +38,13 @@ def test_the_mean_is_numpy_s(entries: list[tuple[int, list[float]]]) -> None:
 def test_replies_that_stand_for_no_sample_are_refused(weights: list[float]) -> None:
     with pytest.raises(ClientError, match="sample"):
         weighted_mean([{"w": np.ones(2)}] * 2, weights)
+
+
+def test_the_mean_of_numbers() -> None:
+    assert mean_number([1.0, 3.0], [1, 3]) == 2.5
+    for weights in ([0, 0], [float("nan"), 1]):
+        with pytest.raises(ClientError, match="expected at least one sample"):
+            mean_number([1.0, 3.0], weights)
 
 
 def state(value: float = 0.0) -> State:

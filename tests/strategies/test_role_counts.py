@@ -46,6 +46,12 @@ def test_counts_are_left_by_client(state: State) -> None:
     assert totals(state, "gone", "kept") == (4.0, 20.0)
 
 
+@pytest.mark.parametrize("name", ["gone", "kept"])
+def test_nothing_of_one_kind_is_told(state: State, name: str) -> None:
+    with pytest.raises(ClientError, match="nothing to forget, or nothing to keep"):
+        totals(keep_counts(name)(state, [said(0, 0), said(1, 0)]), "gone", "kept")
+
+
 def test_clients_weigh_by_both_terms(state: State) -> None:
     after = MEAN(state, [reply(state, 0, 1.0), reply(state, 1, 5.0)])
     # 0.25 x 4 x 20 / 4 + 0.75 x 6 = 9.5, and 0.75 x 14 = 10.5.

@@ -16,9 +16,9 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import ClientError
 from fedunlearn.federation import Federation
-from fedunlearn.strategies.localisation import FORGET_RATE, RANKINGS
+from fedunlearn.strategies.localisation import FORGET_RATE, FORGET_RATES, RANKINGS
 from fedunlearn.strategies.method import ClientReply, methods
-from fedunlearn.strategies.nearest_label import nearest_wrong_labels
+from fedunlearn.strategies.nearest_label import nearest_wrong_labels, shrink
 from fedunlearn.strategies.selective_channels import STEPS
 from fedunlearn.tasks.training import evaluate
 
@@ -103,15 +103,25 @@ def test_what_was_learned_by_heart_is_reset(place, influence, name: str) -> None
     assert digest_state(witness.after[attributed].model) == digest_state(wanted)
 
 
-def test_channels_are_reset_when_the_target_leaves_before_its_step(place, influence, monkeypatch) -> None:
-    """Recovery of channels that nobody changed would be fine-tuning, which forgets nothing."""
+@pytest.mark.parametrize(("scope", "leaves"), [("client", 1), ("class-everywhere", 3)])
+def test_channels_are_reset_when_a_target_leaves_before_its_step(
+    place, influence, monkeypatch, scope: str, leaves: int
+) -> None:
+    """Recovery of channels that it did not change would be fine-tuning, which forgets nothing of its samples."""
     influence("concentrated")
+    forget = place.sites[leaves].forget_positions(place.jobs[scope].requests)
+    gone = place.sites[leaves].holding.samples.take(forget).inputs
 
-    def gone(work, rate):
-        raise ClientError("gone")
+    def leave(work, rate):
+        if torch.equal(work.forget.inputs, gone):
+            raise ClientError("gone")
+        return shrink(work, rate)
 
-    monkeypatch.setattr("fedunlearn.strategies.selective_channels.shrink", gone)
-    state, witness = served(place, "shrink")
+    monkeypatch.setattr("fedunlearn.strategies.selective_channels.shrink", leave)
+    settings = UnlearnSettings(rounds=2, ratio=0.3, options={"forget_step": "shrink"})
+    state, witness = place.serve(scope, settings)
+    [step] = [report for report in witness.reports if report.phase.message == "train.forget"]
+    assert [client for client, _ in step.outcome.dropped] == [leaves]
     recovered = next(n for n, report in enumerate(witness.reports) if report.phase.message == "train.recover")
     sent = witness.reports[recovered].phase.down(witness.before[recovered])
     values = reset_values(state.initial, state.fresh, state.layout)
@@ -126,7 +136,7 @@ def test_a_rate_that_is_no_rate_is_cut_back(place) -> None:
         votes([ChannelMask.full(state.layout)], state.layout), 0.3, state.layout
     )
     attribute = methods.get("selective-channels").phases(state.settings, 3)[1]
-    for said, kept in ((7.0, 1.0), (-1.0, None), (math.nan, None)):
+    for said, kept in ((7.0, max(FORGET_RATES.values())), (-1.0, None), (math.nan, None)):
         reply = ClientReply(1, "target", mask.to_arrays(), {"num-examples": 30, FORGET_RATE: said})
         arrays = attribute.combine(state, [reply]).arrays
         assert (arrays[FORGET_RATE][0] if FORGET_RATE in arrays else None) == kept

@@ -3,11 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from fedunlearn.channels.packing import digest_state
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError, RequestError
-from fedunlearn.strategies.method import methods
+from fedunlearn.strategies.method import Reply, methods
 from fedunlearn.strategies.roster import Roster
 from fedunlearn.strategies.serving import sample, serve
 
@@ -67,6 +68,21 @@ def test_a_phase_that_nobody_answers_is_an_error(place) -> None:
     elsewhere = {c: replace(member, node=9999) for c, member in place.roster.members.items()}
     with pytest.raises(ClientError, match=r"nobody answered 'train\.recover' of method 'fine-tune'"):
         place.serve("client", SETTINGS, roster=Roster(elsewhere))
+
+
+def test_an_answer_for_less_than_no_sample_is_left_out(place, monkeypatch) -> None:
+    """Whatever a phase makes of the answers, one that lies about its weight would turn the others around."""
+    own = place.sites[2].training_samples().inputs
+
+    def lie(work):
+        return Reply({}, {"num-examples": -5 if torch.equal(work.retain.inputs, own) else len(work.retain)})
+
+    monkeypatch.setattr("fedunlearn.strategies.role_counts.say_retained", lie)
+    _, witness = place.serve("classes", UnlearnSettings(method="gs-lora", rounds=1))
+    _, counted = [report.outcome for report in witness.reports if report.phase.message == "query.count"]
+    [(client, sentence)] = counted.dropped
+    assert client == 2 and "expected the metric 'num-examples', 0 or more" in sentence
+    assert len(counted.answers) == len(place.staying) - 1
 
 
 def test_a_share_of_the_clients_is_sampled_by_the_seed(place) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.data.dataset import Samples
+from fedunlearn.strategies.aggregation import mean_number
 from fedunlearn.strategies.by_role import kept, with_kept, without_kept
 from fedunlearn.strategies.centralised.importance import check_enough
 from fedunlearn.strategies.method import ClientReply, Phase, Reply, State, Work
@@ -53,7 +54,7 @@ def _mean_error(replies: Sequence[ClientReply]) -> float:
     """The error over all targets' samples, 0 to 1."""
     counts = [reply.metrics["num-examples"] for reply in replies]
     errors = [float(reply.arrays[CLASSES].sum(dtype=np.float64)) for reply in replies]
-    return float(np.average(errors, weights=counts))
+    return mean_number(errors, counts)
 
 
 def _say_forget_error(work: Work) -> Reply:
