@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from fedunlearn.channels.packing import digest_state
@@ -58,22 +60,45 @@ class Interrupted(Exception):
     """Stands for whatever ends a process between two phases."""
 
 
+def killed_after(recorded: int, monkeypatch, federation: Federation, *arguments: object) -> None:
+    """Run a branch whose process ends once so many phases are recorded."""
+    record, seen = LedgerRecorder.record, []
+
+    def stop(self, before, after, report) -> None:
+        record(self, before, after, report)
+        seen.append(report.number)
+        if len(seen) == recorded:
+            raise Interrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LedgerRecorder, "record", stop)
+        with pytest.raises(Interrupted):
+            federation.run_beside(*arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("recorded", [2, 3])
+def test_a_targets_own_step_is_taken_once_whenever_the_process_ends(
+    federation: Federation, tmp_path, monkeypatch, recorded: int
+) -> None:
+    """Before it the rate that was asked for is known, after it there is none: else the channels would be reset."""
+    monkeypatch.setattr("fedunlearn.strategies.localisation.influence_of", lambda *_: "concentrated")
+    request = federation.request_deletion(client=0, classes=[1])
+    federation.unlearn(request, method="fine-tune", rounds=1)
+    settings = UnlearnSettings(rounds=2, ratio=0.25)
+    whole = Federation.open(shutil.copytree(federation.folder, tmp_path / "whole"), workers=0)
+    federation = Federation.open(federation.folder, workers=0)
+    killed_after(recorded, monkeypatch, federation, request, "beside", settings)
+    resumed, wanted = (one.run_beside(request, "beside", settings) for one in (federation, whole))
+    names = [row.name.partition(":")[2] for row in federation._session().ledger.phases(resumed.name)]
+    assert names == ["query.reference", "query.attribute", "train.forget"]
+    assert resumed.head == wanted.head
+
+
 def test_adapters_are_taken_up_where_a_killed_branch_left_them(federation: Federation, monkeypatch) -> None:
     request = federation.request_deletion(classes=[1])
     federation.unlearn(request, method="fine-tune", rounds=1)
     settings = UnlearnSettings(method="gs-lora", rounds=4, options={"mode": "exact", "sparsity": 0.01, "warm_up": 1})
-    record, seen = LedgerRecorder.record, []
-
-    def stop_after_four(self, before, after, report) -> None:
-        record(self, before, after, report)
-        seen.append(report.number)
-        if len(seen) == 4:
-            raise Interrupted
-
-    with monkeypatch.context() as patched:
-        patched.setattr(LedgerRecorder, "record", stop_after_four)
-        with pytest.raises(Interrupted):
-            federation.run_beside(request, "killed", settings)
+    killed_after(4, monkeypatch, federation, request, "killed", settings)
     killed = federation.run_beside(request, "killed", settings)
     rounds = federation._session().ledger.rounds(killed.name)
     assert [row.metrics["phase"] for row in rounds] == [2, 3, 4, 5]
