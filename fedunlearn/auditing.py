@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 
 from fedunlearn.audit.metric import Tier
 from fedunlearn.engines.mapping import map_jobs
-from fedunlearn.errors import SettingsError
+from fedunlearn.errors import RequestError, SettingsError
 from fedunlearn.local_clients import with_clients
 from fedunlearn.plugins import plugged_in
 from fedunlearn.reports.document import clean
@@ -126,6 +126,11 @@ def make_band(session: Session, ids: Sequence[str], size: int, processes: int | 
 def _find_band(grid: Grid, session: Session, ids: Sequence[str], size: int) -> tuple[Case, Band]:
     roster, _ = gather(grid, session.ledger, session.settings.timeout)
     case = case_of(session, ids)
+    if size and not case.rounds:
+        raise RequestError(
+            "the original model was not trained here, so that there is no training to repeat for a band; audit in tier "
+            "quick, which retrains nothing."
+        )
     forgotten = {id for one in (*served_before(session, case), case) for id in one.job.requests}
     return case, best_band(session, BandPlan.of(session, roster, case.rounds), forgotten, size)
 

@@ -213,7 +213,7 @@ def _notes(session: Session, id: str) -> tuple[str, ...]:
         )
     if session.settings.init is not None:
         notes.append(
-            f"model {session.settings.init[:12]}, which the run started from, stays: no ledger tells what it knew before."
+            f"model {session.settings.init[:12]}, which the run started from, stays: no ledger tells what it knew."
         )
     notes.append("copies that left this run folder (backups, exports) are not reached.")
     return tuple(notes)

@@ -108,7 +108,7 @@ def train_adapters(
             value = objective(model, forgotten, retained)
             value.backward()
             optimizer.step()
-            shrink(groups, optimizer, sparsity)
+            shrink_groups(groups, optimizer, sparsity)
             total += float(value.detach())
             batches += 1
             seen += len(forgotten) + len(retained)
@@ -121,11 +121,13 @@ def adamw(leaves: Sequence[Tensor], rate: float) -> torch.optim.AdamW:
 
 
 @torch.no_grad()
-def shrink(groups: Sequence[Sequence[Tensor]], optimizer: torch.optim.AdamW, sparsity: float) -> None:
+def shrink_groups(groups: Sequence[Sequence[Tensor]], optimizer: torch.optim.AdamW, sparsity: float) -> None:
     """The proximal step of the group lasso after a step of AdamW: each group times max(0, 1 - threshold / norm).
 
     AdamW divides gradients by the root of their mean square, and so must the penalty's: a group stays zero when the
-    norm of its gradient is below `sparsity`. One number stands for all of a group; *reconstruction*.
+    norm of its gradient is below `sparsity`. One number stands for all of a group; *reconstruction*. A group of which
+    no gradient was seen has no such scale, and stays as it is: a target that keeps nothing sees none from the bound
+    on.
     """
     if not sparsity:
         return
@@ -134,6 +136,8 @@ def shrink(groups: Sequence[Sequence[Tensor]], optimizer: torch.optim.AdamW, spa
         states = [optimizer.state[leaf] for leaf in group]
         seen = 1 - options["betas"][1] ** float(states[0]["step"])
         squares = sum(float(state["exp_avg_sq"].double().sum()) for state in states)
+        if not squares:
+            continue
         typical = math.sqrt(squares / seen / sum(leaf.numel() for leaf in group)) + options["eps"]
         norm = math.sqrt(sum(float(leaf.double().square().sum()) for leaf in group))
         threshold = sparsity * options["lr"] / typical

@@ -17,7 +17,7 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError, RequestError
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.bounded_terms import Bounds
-from fedunlearn.strategies.bounded_training import Objective, adamw, gradient, shrink, train_adapters
+from fedunlearn.strategies.bounded_training import Objective, adamw, gradient, shrink_groups, train_adapters
 from fedunlearn.strategies.estimate import Estimate, Facts
 from fedunlearn.strategies.method import ClientReply, Down, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.nabla_tau_terms import Terms
@@ -250,7 +250,7 @@ def _stepped(before: State, averaged: State, round: int) -> State:
             optimizer.state[leaf] = {"step": torch.tensor(float(taken)), "exp_avg": first, "exp_avg_sq": second}
     optimizer.step()
     groups = [[leaves[name] for name in names] for names in before.adapters.plan.names_by_group()]
-    shrink(groups, optimizer, _sparsity(round, before.settings))
+    shrink_groups(groups, optimizer, _sparsity(round, before.settings))
     arrays = {**before.arrays, _STEP: np.array([taken + 1.0])}
     for name, leaf in leaves.items():
         arrays[f"{_FIRST}:{name}"] = optimizer.state[leaf]["exp_avg"].numpy()

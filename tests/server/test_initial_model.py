@@ -63,6 +63,9 @@ def test_without_training_requests_are_served_against_the_model_itself(file: Pat
         federation.retrain()
     with pytest.raises(RequestError, match="no training to repeat"):
         federation.compare()
+    with pytest.raises(RequestError, match="no training to repeat for a band; audit in tier quick"):
+        federation.audit(served.requests, "standard", 2, processes=0)
+    assert federation.audit(served.requests, "quick").verdict == "inconclusive"
     assert federation.retrain(rounds=1).rounds == 1
 
 
