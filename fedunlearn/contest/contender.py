@@ -21,7 +21,14 @@ _KINDS = {
     "image_to_image": "centralised",
     "controls": "control",
     "shortcuts": "control",
+    "selective_channels": "ours",
+    "nabla_tau": "centralised",
+    "gs_lora": "centralised",
+    "decouple_retain": "centralised",
+    "retraining": "reference",
+    "fine_tuning": "reference",
 }
+"""Folder or module of `fedunlearn.strategies` -> kind of the methods in it."""
 
 
 def contenders(names: Iterable[str], settings: Mapping[str, Values]) -> dict[str, Values]:
@@ -62,10 +69,13 @@ def prepared_for(names: Iterable[str]) -> Sequence[str]:
 
 
 def kind_of(name: str) -> str:
-    """What sort of method it is, for tables: "federated", "centralised", "control", "ours" or "other"."""
+    """What sort of method it is, for tables; "other" for one from elsewhere.
+
+    "federated" or "centralised", as in its own paper, "control", "reference" (retraining, fine-tuning) or "ours".
+    """
     method = methods.get(name)
     parts = type(method).__module__.split(".")
     if parts[0] != "fedunlearn":
         return "other"
     kinds = [_KINDS[part] for part in parts if part in _KINDS]
-    return kinds[0] if kinds else "ours" if name.startswith("selective-channels") else "reference"
+    return kinds[0] if kinds else "other"

@@ -34,6 +34,7 @@ from fedunlearn.server.ledger_tables import BranchRow, PhaseRow, RequestRow, Rou
 from fedunlearn.server.life_cycle import gather
 from fedunlearn.server.lineage import lineage
 from fedunlearn.server.model_store import ModelStore
+from fedunlearn.server.recorder import mask_among
 from fedunlearn.server.session import Session
 from fedunlearn.server.showing import have_pictures_made
 from fedunlearn.strategies import methods
@@ -333,7 +334,4 @@ def mask_of(session: Session, branch: BranchRow) -> ChannelMask | None:
     last = session.ledger.last_round(branch.name)
     if last is None or last.extras is None:
         return None
-    prefix = "mask/"
-    extras = session.models.load(last.extras)
-    selected = {n.removeprefix(prefix): t for n, t in extras.items() if n.startswith(prefix)}
-    return ChannelMask(selected) if selected else None
+    return mask_among(session.models.load(last.extras))

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fedunlearn.channels.adapters import AdapterPlan, Adapters
 from fedunlearn.channels.mask import ChannelMask
@@ -108,6 +109,12 @@ def mask_digest(mask: ChannelMask | None) -> str | None:
     return None if mask is None else digest_state(dict(mask.selected))
 
 
+def mask_among(extras: Mapping[str, Tensor]) -> ChannelMask | None:
+    """The channel mask in what a phase left behind; None where everything moved."""
+    selected = {n.removeprefix(_MASK): t for n, t in extras.items() if n.startswith(_MASK)}
+    return ChannelMask(selected) if selected else None
+
+
 def passes(outcome: Outcome) -> dict[str, float]:
     """Local passes over its data that each participant made."""
     return {str(a.client): float(a.metrics.get("epochs", 0.0)) for a in outcome.answers}  # type: ignore[arg-type]
@@ -166,10 +173,9 @@ def _with_extras(state: State, digest: str | None, session: Session) -> State:
     if digest is None:
         return state
     extras = session.models.load(digest)
-    selected = {n.removeprefix(_MASK): t for n, t in extras.items() if n.startswith(_MASK)}
     arrays = {n.removeprefix(_ARRAY): t.numpy() for n, t in extras.items() if n.startswith(_ARRAY)}
     adapters = None
     if _PLAN in extras:
         factors = {n.removeprefix(_ADAPTER): t for n, t in extras.items() if n.startswith(_ADAPTER)}
         adapters = Adapters(AdapterPlan.of_text(bytes(extras[_PLAN].tolist()).decode()), factors)
-    return replace(state, mask=ChannelMask(selected) if selected else None, arrays=arrays, adapters=adapters)
+    return replace(state, mask=mask_among(extras), arrays=arrays, adapters=adapters)

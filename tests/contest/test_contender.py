@@ -47,3 +47,8 @@ def test_only_methods_with_something_to_do_during_training_are_prepared_for() ->
 def test_kinds_follow_from_where_a_method_is_written() -> None:
     kinds = {name: kind_of(name) for name in ("selective-channels", "not", "scrub", "zero-output-unit", "fine-tune")}
     assert list(kinds.values()) == ["ours", "federated", "centralised", "control", "reference"]
+    every = {name: kind_of(name) for name in methods.names()}
+    assert {name for name, kind in every.items() if kind == "reference"} == {"retrain", "fine-tune"}
+    assert {name for name, kind in every.items() if kind == "ours"} == {"selective-channels"}
+    assert [every[name] for name in ("nabla-tau", "gs-lora", "decouple-retain")] == ["centralised"] * 3
+    assert "other" not in every.values()
