@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.channels.adapter_places import adapter_places
 from fedunlearn.channels.adapters import HIGHEST_RANK, AdapterPlan, Adapters, without_adapters
 from fedunlearn.config import UnlearnSettings
@@ -219,7 +220,9 @@ def _differentiate(work: Work, method: GroupSparseAdapters) -> Reply:
     found, value = gradient(work.model, _leaves(work), objective, forget, retain)
     seen, held = len(forget) + len(retain), len(work.forget) + len(work.retain)
     arrays = {name: part.numpy() for name, part in found.items()}
-    return Reply(arrays, {"num-examples": held, "loss": value, "epochs": seen / held, "batches": 1})
+    numbers = {"num-examples": held, "epochs": seen / held, "batches": 1}
+    # Of few samples it would say too much of each of them; the guard sees only how many the client holds.
+    return Reply(arrays, numbers | ({"loss": value} if seen >= MINIMUM_SAMPLES else {}))
 
 
 def _after_round(round: int, exact: bool, before: State, averaged: State) -> State:

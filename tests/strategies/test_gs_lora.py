@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 
@@ -17,7 +19,7 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import ClientError, RequestError, SettingsError
 from fedunlearn.randomness import derive_seed
-from fedunlearn.strategies.content import ARRAYS, numpy_arrays
+from fedunlearn.strategies.content import ARRAYS, METRICS, numpy_arrays
 from fedunlearn.strategies.estimate import Facts, estimate
 from fedunlearn.strategies.gs_lora import GROUPS_LEFT, rate_in
 from fedunlearn.strategies.method import methods
@@ -83,22 +85,38 @@ def centralised(place, settings: UnlearnSettings, scope: str) -> dict[str, torch
     return Adapters(plan, {name: factor.detach() for name, factor in factors.items()}).merged(base)
 
 
+@contextmanager
+def batches_of(place, size: int) -> Iterator[None]:
+    """Inside, clients and server count on batches of that size."""
+    other = replace(place.strategy.training, batch_size=size)
+    before = [(site, site.training) for site in place.sites.values()]
+    place.strategy.training, kept = other, place.strategy.training
+    try:
+        for site, _ in before:
+            object.__setattr__(site, "training", other)
+        yield
+    finally:
+        place.strategy.training = kept
+        for site, own in before:
+            object.__setattr__(site, "training", own)
+
+
+@pytest.mark.parametrize(("size", "told"), [(4, False), (40, True)])
+def test_the_loss_of_a_batch_is_told_only_of_many_samples(place, size: int, told: bool) -> None:
+    place.heard.clear()
+    with batches_of(place, size):
+        place.serve("class-everywhere", settings_for(PLAIN, rounds=1, mode="exact"))
+    trained = [r.content.metric_records[METRICS] for r in place.heard if r.metadata.message_type == "train.joint"]
+    assert [("loss" in numbers) for numbers in trained] == [told] * len(place.staying)
+
+
 @pytest.mark.parametrize("scope", ["classes", "class-everywhere"])
 def test_the_exact_mode_is_the_algorithm_of_one_machine(place, scope: str) -> None:
     """Every client's batch is all that it has, so that one machine's batch is all samples."""
     options = {"mode": "exact", "rank": 3, "bound": 5.0, "forget_weight": 0.4, "sparsity": 0.02, "warm_up": 1}
     settings = settings_for(PLAIN, rounds=4, **options)
-    wide = replace(place.strategy.training, batch_size=10_000)
-    before = [(site, site.training) for site in place.sites.values()]
-    place.strategy.training, kept = wide, place.strategy.training
-    try:
-        for site, _ in before:
-            object.__setattr__(site, "training", wide)
+    with batches_of(place, 10_000):
         found = place.serve(scope, settings)[0].model
-    finally:
-        place.strategy.training = kept
-        for site, own in before:
-            object.__setattr__(site, "training", own)
     expected = centralised(place, settings, scope)
     moved = [name for name in expected if not torch.equal(expected[name], place.model[name])]
     assert moved
