@@ -41,8 +41,8 @@ class BoundaryShrink:
         """The target's passes, then `settings.rounds` recovery rounds."""
         positive(settings, "bound", BOUND)
         check_forget_options(settings)
-        shrink = Phase("train.forget", "target", send_packed, _shrink, average)
-        return [shrink, *[RECOVER] * settings.rounds]
+        step = Phase("train.forget", "target", send_packed, _shrink, average)
+        return [step, *[RECOVER] * settings.rounds]
 
 
 def _shrink(work: Work) -> Reply:
