@@ -17,6 +17,7 @@ from fedunlearn.server.branches import MAIN
 from fedunlearn.strategies import selective_channels
 from fedunlearn.strategies.forgetting import towards_unseen
 from fedunlearn.strategies.method import Reply, Work
+from fedunlearn.strategies.nearest_label import shrink
 
 HONEST = {"rounds": 1}
 WITH_A_STEP = {"rounds": 1, "forget_step": "reset-and-raise", "ratio": 0.3}
@@ -48,9 +49,17 @@ def forged_mask(work: Work) -> Reply:
 
 def forged_step(work: Work) -> Reply:
     """The honest step, but for class 7, which nobody asked to forget."""
-    reply = towards_unseen(work)
+    return without_seven(towards_unseen(work), 50.0)
+
+
+def forged_shrinking(work: Work, rate: float) -> Reply:
+    """The same in the step that comes before the others recover, by more than their rounds can make good."""
+    return without_seven(shrink(work, rate), 1e4)
+
+
+def without_seven(reply: Reply, by: float) -> Reply:
     bias = reply.arrays["output.bias"].copy()
-    bias[7] -= 50.0
+    bias[7] -= by
     return replace(reply, arrays={**reply.arrays, "output.bias": bias})
 
 
@@ -67,15 +76,18 @@ def test_an_honest_target_is_served(learned: Federation, options: dict) -> None:
     assert learned._session().ledger.events(REFUSED) == []
 
 
-@pytest.mark.parametrize("lie", ["mask", "step"])
+@pytest.mark.parametrize("lie", ["mask", "step", "shrinking"])
 def test_a_lying_target_is_caught_before_its_model_is_served(
     learned: Federation, monkeypatch: pytest.MonkeyPatch, lie: str
 ) -> None:
     if lie == "mask":
         monkeypatch.setattr(selective_channels, "select_channels", forged_mask)
+    elif lie == "shrinking":
+        monkeypatch.setattr("fedunlearn.strategies.localisation.influence_of", lambda *_: "concentrated")
+        monkeypatch.setattr(selective_channels, "shrink", forged_shrinking)
     else:
         monkeypatch.setattr(selective_channels, "STEPS", {"reset-and-raise": forged_step})
-    before, options = head(learned), HONEST if lie == "mask" else WITH_A_STEP
+    before, options = head(learned), WITH_A_STEP if lie == "step" else HONEST
     with pytest.raises(HarmfulModel, match="classes that stay fell too far") as caught:
         learned.unlearn(**options)
     assert head(learned) == before
