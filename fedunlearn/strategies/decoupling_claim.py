@@ -91,6 +91,10 @@ def sentences(settings: UnlearnSettings) -> list[str]:
         "nothing of the forget set: they get no noise.",
         "Assumed: threshold and number of steps, which were read off the original model, tell nothing of the forget "
         "set beyond the one upload; they are no part of the accounting.",
+        "Assumed: one target asked. The mean of several targets' uploads has less noise than any of them, and n and m "
+        "are each one's own, so that epsilon and delta do not hold for it.",
+        "Assumed: that the model was accepted, for which its loss is compared with the original's, tells nothing of "
+        "the forget set either; the setting class_harm = 1 leaves that comparison out.",
     ]
     if settings.options.get("stop") == "original":
         return [

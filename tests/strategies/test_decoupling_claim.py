@@ -33,7 +33,8 @@ def test_every_assumption_is_told_and_no_certificate_promised() -> None:
     told = " ".join(sentences(asked(**ASSUMED)))
     for part in ("Epsilon = 0.5", "delta = 0.0001", "sigma", "nominal", "0.1-strongly convex", "longer than 2 "):
         assert part in told
-    assert told.count("Assumed:") == 5 and "post-processing" in told and "certif" not in told.lower()
+    assert "one target asked" in told and "class_harm = 1" in told
+    assert told.count("Assumed:") == 7 and "post-processing" in told and "certif" not in told.lower()
     assert "and epsilon and delta do not hold" in sentences(asked(**ASSUMED, stop="original"))[-1]
 
 
