@@ -24,7 +24,8 @@ def test_noise_by_hand() -> None:
 
 def test_nothing_is_claimed_without_noise() -> None:
     assert Claim.of(asked()).deviation(30, 270) == 0.0
-    bound, none = sentences(asked())
+    bound, goal, none = sentences(asked())
+    assert "95 %" in goal and "raise step or max_steps" in goal
     assert "0.02 x 10 x 0.5 = 0.1" in bound
     assert "nothing of the kind is claimed" in none
 
