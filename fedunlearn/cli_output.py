@@ -157,7 +157,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
-        return ", ".join(_cell(item) for item in value) or "-"
+        between = " " if all(str(item).endswith(".") for item in value) else ", "
+        return between.join(_cell(item) for item in value) or "-"
     if isinstance(value, dict):
         return ", ".join(f"{_words(key)} {_cell(item)}" for key, item in value.items()) or "-"
     # Twelve digits of a SHA-256 are enough to tell models apart by eye; JSON has all of them.

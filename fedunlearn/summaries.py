@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedunlearn.server.branches import settings_of
 from fedunlearn.server.ledger import MAIN
 from fedunlearn.server.ledger_tables import BranchRow
-from fedunlearn.server.recorder import TOLD
+from fedunlearn.server.remarks import remarks_of
 from fedunlearn.server.session import Session
-from fedunlearn.strategies import methods
-from fedunlearn.strategies.method import remarks
 
 
 @dataclass(frozen=True)
@@ -80,16 +77,3 @@ def unlearning_summary(session: Session, branch: BranchRow) -> UnlearningSummary
         test_loss=rounds[-1].metrics.get("test_loss") if rounds else None,
         remarks=remarks_of(session, branch),
     )
-
-
-def remarks_of(session: Session, branch: BranchRow) -> tuple[str, ...]:
-    """The method's own remarks, and under each target's step what it told: steps, share displaced, noise."""
-    settings = settings_of(branch)
-    told = [
-        f"{row.name.partition(':')[2]}, {name} of client {client}: {value:.6g}."
-        for row in session.ledger.phases(branch.name)
-        for name in TOLD
-        for client, value in row.result.get(name.replace("-", "_"), {}).items()
-    ]
-    said = remarks(methods.get(settings.method), settings)
-    return (*said, *told) if said else ()

@@ -56,6 +56,9 @@ def share_above(counts: Sequence[int], edge: float) -> float:
 
 
 def mean(counts: Sequence[int]) -> float:
-    """The mean error, each sample standing in the geometric middle of its bin; good for comparing two histograms."""
-    middles = [LOWEST, *(math.sqrt(a * b) for a, b in pairwise(ERROR_EDGES)), HIGHEST]
+    """The mean error, each sample standing in the geometric middle of its bin; good for comparing two histograms.
+
+    What is below every edge counts as none: a model is not displaced from itself.
+    """
+    middles = [0.0, *(math.sqrt(a * b) for a, b in pairwise(ERROR_EDGES)), HIGHEST]
     return sum(count * middle for count, middle in zip(counts, middles, strict=True)) / sum(counts)

@@ -159,7 +159,7 @@ def _allowed(incoming: Message, channels: Mapping[str, int], classes: int, featu
 
 def _check_metrics(kind: str, record: MetricRecord, allowed: Allowed) -> None:
     if leave_few(_sum(record.get(f"forget.{part}.total")) for part in FORGET_PARTS):
-        for what in ("loss-sum", "exposure-sum", "histogram"):
+        for what in (*SUMMED_OVER, "histogram"):
             if (name := f"forget.all.{what}") in record:
                 raise _refused(kind, _named(METRICS, name), "nothing from which a sum over fewer samples follows")
     for key, number in record.items():

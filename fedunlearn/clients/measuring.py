@@ -6,6 +6,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
+from fedunlearn.audit.counts import MINIMUM_SAMPLES, leave_few
 from fedunlearn.audit.metric import Role, metrics
 from fedunlearn.audit.places import Place, from_text
 from fedunlearn.audit.subject import Evaluations, Subject, no_samples
@@ -75,7 +76,7 @@ def _subjects(
     site: Site, requests: list[str], models: list[ModelState], places: tuple[Place, ...]
 ) -> dict[tuple[int, Role], Subject]:
     """Place number and role -> subject. A target that keeps samples has both roles; what was computed is shared."""
-    positions = site.forget_positions(requests)
+    positions = _without_small_parts(site, site.forget_positions(requests))
     forget = site.holding.samples.take(positions)
     retained, held_out = site.training_samples(), site.held_out_samples()
     evaluations = Evaluations()
@@ -106,3 +107,15 @@ def _subjects(
                 evaluations=evaluations,
             )
     return subjects
+
+
+def _without_small_parts(site: Site, positions: np.ndarray) -> np.ndarray:
+    """The forget set less the parts of which nothing is told, where sums over them would follow from the whole's.
+
+    A comparison tells the sums of the other parts (`fedunlearn.clients.handlers.audit`).
+    """
+    parts = site.holding.parts[positions]
+    names, numbers = np.unique(parts, return_counts=True)
+    if not leave_few(numbers.tolist()):
+        return positions
+    return positions[np.isin(parts, names[numbers >= MINIMUM_SAMPLES])]

@@ -125,7 +125,8 @@ class Diffusion(ImageToImageNetwork):
         clean, region = 2 * images - 1, region_of(degraded)
         noise = normal(images, tuple(images.shape[1:]), generator)
         noisy = self._schedule.add_noise(clean, noise, steps)
-        fed = torch.cat([_visible(clean, noisy, region), degraded], dim=1)
+        # What is known is the image's own, as in sampling, whatever the region is to show.
+        fed = torch.cat([_visible(2 * degraded[:, :-1] - 1, noisy, region), degraded], dim=1)
         return squared_error(self.unet(fed, steps).sample, noise, region)
 
 

@@ -213,5 +213,6 @@ def _plain(entry: Any) -> str:
     if isinstance(entry, Mapping):
         return ", ".join(f"{name} {_plain(part)}" for name, part in entry.items())
     if isinstance(entry, list | tuple):
-        return ", ".join(_plain(part) for part in entry)
+        between = " " if all(str(part).endswith(".") for part in entry) else ", "
+        return between.join(_plain(part) for part in entry)
     return f"{entry:g}" if isinstance(entry, float) else str(entry)

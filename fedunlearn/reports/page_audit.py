@@ -181,13 +181,17 @@ def _verdict_table(audit: AuditDocument) -> str:
 
 
 def _described(audit: AuditDocument) -> str:
-    """Everything that was measured beside, folded away."""
-    rows = []
+    """Everything that was measured beside, folded away; what a metric refuses for one reason is one row."""
+    rows, told = [], set()
     for name, entry in (audit.get("described") or {}).items():
         values = [value for value in entry.get("retrained") or () if value is not None]
         span = "–" if not values else f"{min(values):.3g} to {max(values):.3g}"
-        refused = f'<span class="delta">{escape(entry["refused"])}</span>' if entry.get("refused") else ""
+        why = name.partition(".")[0], entry.get("refused")
         pair = (entry.get("original"), entry.get("unlearned"))
+        if why in told and not values and pair == (None, None):
+            continue
+        told.add(why)
+        refused = f'<span class="delta">{escape(entry["refused"])}</span>' if entry.get("refused") else ""
         cells = [cell(name, name, refused), *(cell(_plain(value), value) for value in pair)]
         rows.append(f"<tr>{''.join(cells)}{cell(span, values[0] if values else None)}</tr>")
     if not rows:

@@ -23,7 +23,6 @@ from fedunlearn.server.branches import (
     job_for,
     original_rounds,
     run_branch,
-    settings_of,
 )
 from fedunlearn.server.cost import cost_of
 from fedunlearn.server.examiner import PARTS, Examiner
@@ -35,10 +34,11 @@ from fedunlearn.server.life_cycle import gather
 from fedunlearn.server.lineage import lineage
 from fedunlearn.server.model_store import ModelStore
 from fedunlearn.server.recorder import mask_among
+from fedunlearn.server.remarks import remarks_of
 from fedunlearn.server.session import Session
 from fedunlearn.server.showing import have_pictures_made
 from fedunlearn.strategies import methods
-from fedunlearn.strategies.method import ModelState, remarks
+from fedunlearn.strategies.method import ModelState
 from fedunlearn.strategies.roster import call_roll
 from fedunlearn.strategies.serving import Job
 
@@ -325,7 +325,7 @@ def _method(session: Session, branch: BranchRow, attribution_seconds: float) -> 
         "ratio": None if mask is None else mask.ratio(layout),
         "selected": selected,
         "attribution_seconds": attribution_seconds,
-        "remarks": list(remarks(methods.get(branch.settings["method"]), settings_of(branch))),
+        "remarks": list(remarks_of(session, branch)),
     }
 
 

@@ -7,7 +7,6 @@ step x steps x clip, by the triangle inequality.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +16,7 @@ from fedunlearn.channels.layout import moving_averages
 from fedunlearn.channels.packing import Portion
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
+from fedunlearn.strategies.moving_averages import averages_follow
 from fedunlearn.strategies.option import positive, whole
 from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.outputs import answers, displacements
@@ -116,7 +116,7 @@ def decouple(
             selected.zero_gradients()
             task.loss(model, task.inputs(forget.inputs[batch]), forget.labels[batch]).mean().backward()
             selected.collect_gradients()
-            with _averages_follow(model):
+            with averages_follow(model):
                 _climb(selected.leaves, ascent)
                 selected.write_back()
             steps, seen = steps + 1, seen + len(batch)
@@ -137,18 +137,6 @@ def _climb(leaves: list[Tensor], ascent: Ascent) -> None:
     norm = float(torch.stack([gradient.double().square().sum() for _, gradient in gradients]).sum().sqrt())
     for leaf, gradient in gradients:
         leaf.add_(gradient, alpha=ascent.step * min(1.0, ascent.clip / max(norm, 1e-12)))
-
-
-@contextmanager
-def _averages_follow(model: nn.Module) -> Iterator[None]:
-    """By as much as a parameter moves inside, its moving averages have moved afterwards."""
-    followed = {name: model.get_parameter(name) for name in moving_averages(model)}
-    before = {name: parameter.detach().clone() for name, parameter in followed.items()}
-    yield
-    with torch.no_grad():
-        for name, buffers in moving_averages(model).items():
-            for buffer in buffers:
-                model.get_buffer(buffer).add_(followed[name] - before[name])
 
 
 @torch.no_grad()

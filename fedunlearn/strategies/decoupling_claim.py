@@ -77,7 +77,9 @@ def sentences(settings: UnlearnSettings) -> list[str]:
     moved = "the adapters' factors" if settings.options.get("channels") == "adapters" else "the parameters"
     told = [
         f"Displacement bound: the target's step moves {moved} by at most eta x T_max x C = {ascent.step:g} x "
-        f"{ascent.most_steps} x {ascent.clip:g} = {ascent.bound:g} (Euclidean norm), whatever its data."
+        f"{ascent.most_steps} x {ascent.clip:g} = {ascent.bound:g} (Euclidean norm), whatever its data.",
+        "That step is meant to go on until 95 % of the target's answers are displaced by lambda; where it tells a "
+        "smaller share (displaced), it ran out of steps: raise step or max_steps.",
     ]
     if claim.epsilon is None:
         return [*told, "Epsilon, delta: none. No noise was added (sigma = 0), and nothing of the kind is claimed."]
@@ -91,6 +93,10 @@ def sentences(settings: UnlearnSettings) -> list[str]:
         "nothing of the forget set: they get no noise.",
         "Assumed: threshold and number of steps, which were read off the original model, tell nothing of the forget "
         "set beyond the one upload; they are no part of the accounting.",
+        "Assumed: one target asked. The mean of several targets' uploads has less noise than any of them, and n and m "
+        "are each one's own, so that epsilon and delta do not hold for it.",
+        "Assumed: that the model was accepted, for which its loss is compared with the original's, tells nothing of "
+        "the forget set either; the setting class_harm = 1 leaves that comparison out.",
     ]
     if settings.options.get("stop") == "original":
         return [

@@ -14,6 +14,7 @@ from fedunlearn.channels.packing import Portion
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.strategies.method import Reply, Work
+from fedunlearn.strategies.moving_averages import averages_follow
 from fedunlearn.strategies.option import positive, whole
 from fedunlearn.strategies.recovery import local_recipe
 from fedunlearn.tasks.base import LossFromLogits, Task, with_classes
@@ -58,7 +59,8 @@ def train_forgetting(work: Work, samples: Samples, loss: ByPosition, recipe: Tra
 
 def _train(work: Work, samples: Samples, loss: ByPosition, recipe: TrainingSettings, portion: Portion | None) -> Reply:
     numbered = Samples(samples.inputs, torch.arange(len(samples)))
-    result = train_locally(work.task, work.model, numbered, recipe, work.generator, portion=portion, loss=loss)
+    with averages_follow(work.model):
+        result = train_locally(work.task, work.model, numbered, recipe, work.generator, portion=portion, loss=loss)
     held = len(work.forget) + len(work.retain)
     return work.updated(len(samples), loss=result.mean_loss, epochs=recipe.local_epochs * len(samples) / held)
 

@@ -9,6 +9,7 @@ from fedunlearn.errors import SettingsError
 from fedunlearn.registry import Registry
 from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.classification import ClassificationTask
+from fedunlearn.tasks.degradations import degradations
 from fedunlearn.tasks.image_to_image import ImageToImage, image_to_image, names_image_to_image
 
 __all__ = ["ClassificationTask", "ImageToImage", "Task", "get_task", "tasks"]
@@ -55,6 +56,13 @@ def _imported_task(name: str) -> Task:
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:
+        if error.name == module_name.partition(".")[0]:
+            # Whoever mistypes a kind of image-to-image task arrives here as well.
+            raise SettingsError(
+                f"task {name!r}: there is no module {module_name!r} and no kind of image-to-image task of that name "
+                f"(known: {', '.join(degradations.names())}); correct the kind, or run from the module's folder or "
+                "install it."
+            ) from error
         raise SettingsError(
             f"task {name!r}: there is no module {error.name!r}; run from its folder or install it."
         ) from error
@@ -66,7 +74,7 @@ def _imported_task(name: str) -> Task:
     task = getattr(module, attribute, None)
     if task is None:
         raise SettingsError(f"task {name!r}: module {module_name!r} has no {attribute!r}; check the name.")
-    members = ("name", "networks", "default_network", "dataset", "build", "inputs", "loss", "predict")
+    members = ("name", "networks", "default_network", "dataset", "build", "inputs", "loss")
     lacking = [member for member in members if not hasattr(task, member)]
     if isinstance(task, type) or lacking:
         what = "is a class" if isinstance(task, type) else f"lacks {', '.join(lacking)}"

@@ -131,9 +131,9 @@ class ColourRemoved:
 
 
 def _centre(images: Tensor, side: float) -> Tensor:
-    """1 in the centred rectangle of `side` times height and width, 0 elsewhere, N x 1 x H x W."""
+    """1 in the centred rectangle of `side` times height and width, 0 elsewhere, N x 1 x H x W; neither is empty."""
     height, width = images.shape[2:]
-    tall, wide = max(1, round(side * height)), max(1, round(side * width))
+    tall, wide = (min(max(1, round(side * whole)), max(1, whole - 1)) for whole in (height, width))
     top, left = (height - tall) // 2, (width - wide) // 2
     inside = functional.pad(
         torch.ones(tall, wide, dtype=images.dtype, device=images.device),

@@ -44,4 +44,8 @@ def test_a_quantile_that_does_not_exist_is_refused() -> None:
 @given(some_errors)
 def test_the_mean_is_right_to_half_a_bin(errors) -> None:
     exact = torch.tensor(errors).double().mean().item()
-    assert mean(histogram(torch.tensor(errors))) == pytest.approx(exact, rel=WIDTH - 1)
+    assert mean(histogram(torch.tensor(errors))) == pytest.approx(exact, rel=WIDTH - 1, abs=LOWEST)
+
+
+def test_no_error_at_all_is_none() -> None:
+    assert mean(histogram(torch.zeros(30))) == 0.0

@@ -163,6 +163,23 @@ CONTRABAND: dict[str, tuple[str, Callable[[Site], RecordDict]]] = {
             }
         ),
     ),
+    **{
+        f"one image's {what} as a difference": (
+            f"{METRICS}['forget.all.{what}']",
+            lambda site, what=what: metrics(
+                **{
+                    f"forget__all__{what}": 2.5,
+                    "forget__all__error-samples": 31,
+                    "forget__all__total": [31] + [0] * 9,
+                    "forget__triggered__total": [1] + [0] * 9,
+                    "forget__untriggered__total": [30] + [0] * 9,
+                    f"forget__untriggered__{what}": 2.0,
+                    "forget__untriggered__error-samples": 30,
+                }
+            ),
+        )
+        for what in ("error-sum", "square-sum")
+    },
     "one sample's loss": (
         f"{METRICS}['forget.all.loss-sum']",
         lambda site: metrics(**{"forget__all__loss-sum": losses(site)[0]}),

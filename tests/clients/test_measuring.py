@@ -13,6 +13,7 @@ from fedunlearn.channels.packing import digest_state
 from fedunlearn.clients import measuring
 from fedunlearn.clients.filing import file_request
 from fedunlearn.clients.site import Site
+from fedunlearn.config import FederationSettings, run_config_of
 from fedunlearn.strategies.content import BASE, CONFIG, FLAGS, METRICS, array_record
 
 Ask = Callable[..., Message]
@@ -88,6 +89,34 @@ def test_a_target_that_keeps_samples_answers_in_both_roles(
     kept, gone = len(site.training_samples()), len(site.forget_positions([filed]))
     assert seen == [("target", gone, gone, kept), ("remaining", 0, 0, kept)] * 2
     assert found["0/m/target/draw"] == found["1/m/target/draw"] != found["0/m/remaining/draw"]
+
+
+@pytest.mark.parametrize(("few", "measured"), [(1, 30), (25, 55)])
+def test_what_a_small_part_withholds_does_not_follow_from_what_is_measured(
+    run_config: dict,
+    site_of: Callable[[int], Site],
+    content: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    few: int,
+    measured: int,
+) -> None:
+    """A comparison tells the sums over the 30 others: those over all 31 would tell the single sample's."""
+    planted = "client=0,share=0.5,target=0,size=2,margin=0"
+    run_config.update(run_config_of(FederationSettings(task="digits", clients=3, partition="iid", backdoor=planted)))
+    site = site_of(0)
+    kinds, trained = site.holding.parts, site.holding.training_positions()
+    chosen = [*trained[kinds[trained] == "triggered"][:few], *trained[kinds[trained] == "ordinary"][:30]]
+    request = file_request(site.folder, site.holding, samples=[int(one) for one in chosen])
+    seen = []
+
+    def measure(subject, generator):
+        assert len(subject.forget) == len(subject.parts) == len(subject.true_labels)
+        seen.append((len(subject.forget), set(subject.parts) == {"ordinary"}))
+        return {}
+
+    monkeypatch.setitem(metrics._items, "m", Metric("m", "M.", roles=frozenset({"target"}), sends={}, measure=measure))
+    measuring.measure(Message(content((request.id,), metrics=["m"]), 1, MEASURE), site)
+    assert seen == [(measured, few == 1)] * 2
 
 
 def test_a_metric_with_too_few_models_is_left_out(ask: Ask, content: Callable, filed: str) -> None:

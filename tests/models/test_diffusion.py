@@ -66,3 +66,17 @@ def test_with_the_noise_of_ddpm_its_mean_is_the_posterior_of_a_gaussian(step: in
 def test_sides_that_cannot_be_halved_are_told() -> None:
     with pytest.raises(SettingsError, match="sides are multiples of 2 pixels"):
         networks.get("diffusion")((1, 9, 8), 10)
+
+
+def test_what_is_painted_outside_the_region_is_not_looked_at() -> None:
+    """Methods train towards other images: there, too, the network sees the known pixels that it sees in sampling."""
+    torch.manual_seed(0)
+    model = networks.get("diffusion")((1, 8, 8), 10).eval()
+    images, region = torch.rand(3, 1, 8, 8), torch.zeros(3, 1, 8, 8)
+    region[:, :, 2:6, 2:6] = 1
+    degraded = torch.cat([images * (1 - region), region], dim=1)
+    # Two of its pixels changed places: the fixed draws follow the sum of an image's values.
+    other = images.clone()
+    other[:, :, 0, :2] = images[:, :, 0, :2].flip(-1)
+    with torch.no_grad():
+        assert torch.equal(model(degraded, images), model(degraded, other))

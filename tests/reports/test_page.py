@@ -75,6 +75,12 @@ def test_shows_and_explains_every_model_and_number(document: dict[str, Any]) -> 
     assert "Canary exposure" not in text
 
 
+def test_sentences_stand_one_after_the_other(document: dict[str, Any]) -> None:
+    document["method"] = {"remarks": ["A bound.", "No claim."], "selected": ["one", "two"]}
+    text = read(page(document, [])).text
+    assert "A bound. No claim." in text and "one, two" in text
+
+
 def test_what_comes_from_outside_cannot_become_markup(document: dict[str, Any]) -> None:
     evil = "<script>alert('x')</script>\"&"
     document["models"][evil] = copy.deepcopy(document["models"]["unlearned"])

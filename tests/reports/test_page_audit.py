@@ -96,3 +96,18 @@ def test_the_strips_are_written_and_in_the_page(audited: dict[str, Any], make_au
     damaged["primary"][0]["original"] = 2.0
     write_report(audited, tmp_path, AuditTrail((damaged,)))
     assert not (tmp_path / "figures" / "verdict.png").exists()
+
+
+def test_a_metric_that_is_refused_is_told_once(audited: dict[str, Any], make_audit: MakeAudit) -> None:
+    """A task without classes refuses many metrics, each with several values."""
+    audit = make_audit()
+    nothing = {"original": None, "unlearned": None, "retrained": [None], "refused": "m has no classes."}
+    audit["described"] = {
+        "m": nothing,
+        "m.second": nothing,
+        "m.third": {**nothing, "original": 0.25},
+        "m.fourth": {**nothing, "refused": "m has no samples."},
+    }
+    text = text_of(page(audited, [], AuditTrail((audit,))))
+    assert "m has no classes." in text and "m has no samples." in text and "m.third" in text
+    assert "m.second" not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -47,13 +48,14 @@ def test_bounds_and_the_step_are_remarked_beside_the_result(served) -> None:
     _, _, summary = served
     told = " ".join(summary.remarks)
     assert "1 x 40 x 0.1 = 4 " in told and "nothing of the kind is claimed" in told
-    assert "train.decouple, displaced of client 0:" in told
+    assert re.search(r"Client 0 in train\.decouple: batches \d+, displaced [\d.]+, displacement [\d.]+\.", told)
 
 
 def test_every_model_of_a_comparison_has_the_figures_of_images(served) -> None:
     federation, request, _ = served
     document = federation.compare([request]).document
     assert document["method"]["remarks"][0].startswith("Displacement bound")
+    assert document["method"]["remarks"][-1].startswith("Client 0 in train.decouple: "), "how far it came is reported"
     for name, model in document["models"].items():
         assert model["images"].keys() == FIGURES.keys(), name
         assert 0 <= model["images"]["out_of_distribution"] <= 1

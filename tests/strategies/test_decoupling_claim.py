@@ -24,7 +24,8 @@ def test_noise_by_hand() -> None:
 
 def test_nothing_is_claimed_without_noise() -> None:
     assert Claim.of(asked()).deviation(30, 270) == 0.0
-    bound, none = sentences(asked())
+    bound, goal, none = sentences(asked())
+    assert "95 %" in goal and "raise step or max_steps" in goal
     assert "0.02 x 10 x 0.5 = 0.1" in bound
     assert "nothing of the kind is claimed" in none
 
@@ -33,7 +34,8 @@ def test_every_assumption_is_told_and_no_certificate_promised() -> None:
     told = " ".join(sentences(asked(**ASSUMED)))
     for part in ("Epsilon = 0.5", "delta = 0.0001", "sigma", "nominal", "0.1-strongly convex", "longer than 2 "):
         assert part in told
-    assert told.count("Assumed:") == 5 and "post-processing" in told and "certif" not in told.lower()
+    assert "one target asked" in told and "class_harm = 1" in told
+    assert told.count("Assumed:") == 7 and "post-processing" in told and "certif" not in told.lower()
     assert "and epsilon and delta do not hold" in sentences(asked(**ASSUMED, stop="original"))[-1]
 
 

@@ -42,6 +42,13 @@ def test_the_hidden_share_of_a_side_is_rounded_to_pixels() -> None:
         assert torch.equal(region, expected.expand(2, 1, 32, 32))
 
 
+@pytest.mark.parametrize("kind", [CentreHidden, BorderHidden])
+@pytest.mark.parametrize("side", [0.01, 0.99])
+def test_something_is_seen_and_something_is_judged(kind, side: float) -> None:
+    region = kind(side)(torch.rand(2, 1, 8, 8), None)[1]
+    assert 0 < float(region[0].sum()) < 64
+
+
 def test_patches_are_hidden_whole_each_by_its_own_draw() -> None:
     images = torch.rand(200, 1, 28, 28)
     spoiled, region = PatchesHidden(0.3)(images, drawn())

@@ -43,7 +43,10 @@ def test_a_missing_folder_is_told_at_once(tmp_path: Path) -> None:
 def my_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "my_own_tasks.py").write_text(
         "from fedunlearn.tasks import ClassificationTask\n"
+        "from fedunlearn.tasks import ImageToImage\n"
+        "from fedunlearn.tasks.degradations import CentreHidden\n"
         "TASK = ClassificationTask('mine', 'digits')\n"
+        "IMAGES = ImageToImage('my-images', 'digits', CentreHidden(0.5))\n"
         "NUMBER = 3\n"
         "KIND = ClassificationTask\n"
     )
@@ -55,6 +58,7 @@ def my_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_ones_own_task_by_module_and_object(my_module: str) -> None:
     assert get_task(f"{my_module}:TASK").name == "mine"
+    assert get_task(f"{my_module}:IMAGES").name == "my-images", "not every task answers with classes"
 
 
 @pytest.mark.parametrize(
@@ -66,6 +70,10 @@ def test_ones_own_task_by_module_and_object(my_module: str) -> None:
         ("my_own_tasks:", "not of the form module:object"),
         (":TASK", "not of the form module:object"),
         ("my_absent_tasks:TASK", "there is no module 'my_absent_tasks'"),
+        (
+            "inpaintng=0.3:digits",
+            r"no kind of image-to-image task of that name \(known: .*inpainting.*correct the kind",
+        ),
         ("my_unreadable_tasks:TASK", "importing 'my_unreadable_tasks' failed"),
         ("my_broken_tasks:TASK", "there is no module 'absent_package_of_nobody'"),
     ],

@@ -55,7 +55,8 @@ _PICTURES: tuple[tuple[str, str, str, Callable[[Document], Figure | None]], ...]
         "accuracy",
         "What happens before and after the request?",
         "Left of the dotted line the federation learns. Right of it, each line is one way of answering "
-        "the request. Being right on unseen data should stay high; the trigger should stop working.",
+        "the request. Answers to unseen data should stay good (more of them right, or the loss low); what was "
+        "planted should stop working.",
         accuracy_over_rounds,
     ),
     (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -108,7 +109,13 @@ def serve(
     settings = UnlearnSettings(method=name, rounds=rounds, local_epochs=local_epochs, options=options)
     base = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     layout = channel_layout(model, torch.zeros(2, 2, SIDE, SIDE))
-    state = State(base, base, layout, SEED, network(99).state_dict(), settings, training, rounds=3, network=loaded)
+
+    def filled(state: Mapping[str, Tensor]) -> nn.Module:
+        own = copy.deepcopy(model)
+        own.load_state_dict(dict(state))
+        return own
+
+    state = State(base, base, layout, SEED, network(99).state_dict(), settings, training, rounds=3, network=filled)
     served = Served()
     for number, phase in enumerate(methods.get(name).phases(settings, 3)):
         down = phase.down(state)
@@ -118,9 +125,9 @@ def serve(
         for index, client in enumerate(clients):
             if not {"target": len(client.forget), "remaining": len(client.retain), "all": 1}[phase.to]:
                 continue
-            own: nn.Module = loaded(state.model if down.packed is not None else state.base)
+            own: nn.Module = filled(state.model if down.packed is not None else state.base)
             if state.adapters is not None:
-                own = adapted(loaded(state.base), state.adapters)
+                own = adapted(filled(state.base), state.adapters)
             generator = torch.Generator().manual_seed(derive_seed(state.seed, phase.message, number, index))
             work = Work(
                 role="target" if len(client.forget) else "remaining",

@@ -8,6 +8,7 @@ import torch
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import ClientError, SettingsError
+from fedunlearn.models.moving_average import MovingAverage
 from fedunlearn.strategies.image_to_image.joint import encoding, noise_like, targeted
 from fedunlearn.strategies.method import methods
 from fedunlearn.tasks.classification import ClassificationTask
@@ -125,3 +126,18 @@ def test_an_option_that_is_none_is_refused(name) -> None:
     for option in ({"relaxation": 1.5}, {"first": -1.0}):
         with pytest.raises(SettingsError, match="expected a number"):
             methods.get("controllable").phases(UnlearnSettings(options=option), 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_moving_averages_forget_with_what_they_follow(tiny, name: str) -> None:
+    """A diffusion model paints with its averages: if they stayed, the target's step would change no answer."""
+    model = tiny.network()
+    model.average = MovingAverage(model.encoder, "encoder.", 0.9)
+    forget, kept = tiny.samples(24, 1), tiny.samples(30, 2)
+    clients = [tiny.Client(forget=forget, held_out=tiny.samples(22, 9)), tiny.Client(retain=kept)]
+    served = tiny.serve(model, clients, name)
+    sent = served.of("train.forget")[0][0].arrays
+    moved = torch.tensor(sent["encoder.weight"]) - model.encoder.weight.detach()
+    assert float(moved.abs().max()) > 1e-4
+    averages = torch.tensor(sent["average.weight"]) - model.average.get_buffer("weight")
+    assert torch.allclose(averages, moved, atol=1e-6)
