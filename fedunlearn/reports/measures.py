@@ -206,6 +206,16 @@ MEASURES: tuple[Measure, ...] = (
         0.04,
     ),
     Measure(
+        "membership_accuracy",
+        "Membership regression",
+        "share",
+        "memory",
+        "How often a logistic regression on the losses tells forgotten samples from new ones: half of the time is "
+        "guessing blindly. What counts is the retrained model's value.",
+        0.03,
+        0.04,
+    ),
+    Measure(
         "probe_accuracy",
         "Linear probe",
         "share",

@@ -30,6 +30,7 @@ _QUESTIONS = {
     "backdoor_success": "Does the planted trigger still work?",
     "canary_exposure": "Does it still know the planted wrong labels?",
     "membership_auc": "Can an attacker tell that the data was used?",
+    "membership_accuracy": "How often is an attacker right about it?",
     "probe_accuracy": "Do its inner features still know it?",
     "relearn_steps": "How fast does it learn the data again?",
     "forget.all": "Is the data still familiar to it?",

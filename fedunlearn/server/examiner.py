@@ -12,8 +12,9 @@ from torch import Tensor
 
 from fedunlearn.audit import accuracy, backdoor, error
 from fedunlearn.audit.examination import Group, read, tally
-from fedunlearn.audit.loss_histogram import histogram_by_class
+from fedunlearn.audit.loss_histogram import LOSS_EDGES, histogram_by_class
 from fedunlearn.audit.membership import auc, match_classes
+from fedunlearn.audit.regression_attack import balanced_accuracy, centres
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import digest_state, pack
 from fedunlearn.server.session import Session
@@ -125,7 +126,7 @@ class Examiner:
             "forget": {part: None if group is None else group.summary() for part, group in groups.items()},
             "forgotten_classes_accuracy": sum(forgotten) / len(forgotten) if forgotten else None,
             "canary_exposure": None if canaries is None else canaries.exposure,
-            "membership_auc": None if everything is None else self._membership(test_losses, everything),
+            **self._membership(test_losses, everything),
         }
 
     def on_unseen(self, model: ModelState, job: Job, mask: ChannelMask | None = None) -> Group | None:
@@ -152,11 +153,16 @@ class Examiner:
         """Send a model to all clients, who keep it as the base of later messages (and evaluate it)."""
         self._ask(sorted(self.roster.members), model, Job((), (), frozenset()), None, retained=False, whole=True)
 
-    def _membership(self, test_losses: Tensor, forgotten: Group) -> float | None:
-        """AUC of a loss threshold: forget set against unseen test samples, class by class in proportion."""
+    def _membership(self, test_losses: Tensor, forgotten: Group | None) -> dict[str, float | None]:
+        """Attacks by the loss: forget set against unseen test samples, class by class in proportion."""
+        members = None if forgotten is None else forgotten.histogram
+        if forgotten is None or members is None:
+            return {"membership_auc": None, "membership_accuracy": None}
         dataset = self.session.dataset
         by_class = histogram_by_class(test_losses, dataset.test.labels, len(dataset.classes))
-        return auc(forgotten.histogram, match_classes(by_class, forgotten.per_class_count))
+        outside = match_classes(by_class, forgotten.per_class_count)
+        told = outside and balanced_accuracy(members, outside, centres(LOSS_EDGES), self.session.settings.seed)
+        return {"membership_auc": auc(members, outside), "membership_accuracy": told or None}
 
     def _ask(
         self,

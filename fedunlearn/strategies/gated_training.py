@@ -1,7 +1,7 @@
 """Local training with a gated forget term: alone, or with each retained batch paired with one of the forget set.
 
 The forget term is computed in evaluation mode, as the loss that its gate is compared with: statistics of normalisation
-layers stay those of the retained samples, and nothing is dropped out. The batch's mean is gated, not each sample.
+layers stay those of the retained samples, and nothing is dropped out.
 """
 
 from __future__ import annotations
@@ -37,11 +37,22 @@ class Gated:
         tau: loss from which on the forget term is zero.
         forget: coefficient of the forget term.
         retain: coefficient of the retain term.
+        by_sample: each sample has a gate of its own, and the term is their mean; else the batch's mean is gated.
     """
 
     tau: float
     forget: float = 1.0
     retain: float = 0.0
+    by_sample: bool = False
+
+    def __call__(self, losses: Tensor) -> Tensor:
+        """The forget term of a batch, times its coefficient, from the samples' losses, (N,)."""
+        return self.forget * gated(losses if self.by_sample else losses.mean(), self.tau).mean()
+
+    def share_open(self, losses: Tensor) -> float:
+        """Share of the batch's gates that are open, 0 to 1."""
+        found = losses.detach() if self.by_sample else losses.detach().mean()
+        return float((found < self.tau).double().mean())
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class GatedResult:
 
     Attributes:
         mean_loss: mean of what was minimised.
-        gate_open: share of the forget set's batches with a loss below tau, 0 to 1.
+        gate_open: mean share of the gates that a batch of the forget set finds open, 0 to 1.
         forgotten_seen: samples of the forget set, counted as often as they were seen.
     """
 
@@ -88,9 +99,9 @@ def train_gated(
     def loss(called: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
         with modes_kept(model):
             model.eval()
-            mean = task.loss(called, inputs, labels).mean()
-        gates.look(mean, terms.tau, len(labels))
-        return (terms.forget * gated(mean, terms.tau)).expand(len(labels))
+            losses = task.loss(called, inputs, labels)
+        gates.look(terms.share_open(losses), len(labels))
+        return terms(losses).expand(len(labels))
 
     made = _counting(make_optimizer or partial(descent, settings=recipe), gates)
     result = train_locally(task, model, forget, recipe, generator, portion, loss, make_optimizer=made)
@@ -123,9 +134,9 @@ def train_paired(
         # After the retained batch: what that does to statistics must not come between this one's ways there and back.
         with modes_kept(model):
             model.eval()
-            mean = task.loss(model, task.inputs(forget.inputs[batch]), forget.labels[batch]).mean()
-        gates.look(mean, terms.tau, len(batch))
-        return retained + terms.forget * gated(mean, terms.tau)
+            losses = task.loss(model, task.inputs(forget.inputs[batch]), forget.labels[batch])
+        gates.look(terms.share_open(losses), len(batch))
+        return retained + terms(losses)
 
     made = _counting(make_optimizer or partial(descent, settings=recipe), gates, pairs)
     result = train_locally(task, model, retain, recipe, generator, portion, loss, make_optimizer=made)
@@ -138,14 +149,15 @@ def _forget_batch(forgotten: int, retained: int, batch_size: int) -> int:
 
 
 class _Gates:
-    """How many batches found the gate open; a batch counts when its step is taken, however often it was computed."""
+    """How many gates batches found open; a batch counts when its step is taken, however often it was computed."""
 
     def __init__(self) -> None:
-        self.samples = self._open = self._batches = 0
-        self._last = (False, 0)
+        self.samples = self._batches = 0
+        self._open = 0.0
+        self._last = (0.0, 0)
 
-    def look(self, mean: Tensor, tau: float, samples: int) -> None:
-        self._last = (float(mean.detach()) < tau, samples)
+    def look(self, share_open: float, samples: int) -> None:
+        self._last = (share_open, samples)
 
     def advance(self) -> None:
         is_open, samples = self._last

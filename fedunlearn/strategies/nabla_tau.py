@@ -37,6 +37,7 @@ from fedunlearn.tasks.training import MakeOptimizer, train_locally
 
 TAU_KINDS = ("held-out", "class", "log-k")
 OPTIMIZERS = ("adamw", "sgd")
+GATES = ("batch", "sample")
 ADAMW_RATE = 1e-3
 """The authors'."""
 ASKED = ("held-out", "class")
@@ -60,12 +61,13 @@ class NablaTau:
 
     Options: `tau`: "held-out" (clients' held-out loss, by their samples), "class" (of the forgotten classes alone),
     "log-k" (the loss of guessing among K classes) or a number; `tau_every`: rounds after which it is measured again
-    (1; the authors' 5 are passes over the forget set, of which a round has several); `alpha`: in the first round, 0 to
-    1 (5/3 of the forgotten share); `optimizer`: "adamw" (the authors'; it begins anew in each round, at
-    `learning_rate`, 0.001 where none is asked for, which falls over the rounds to a tenth) or "sgd" (the federation's
-    own gradient descent, with which alpha 0 is fine-tuning, bit for bit); `channels`: "all" move, or those "selected"
-    by localisation and the output layer, of which nothing is reset; `attribution` and `ranking` are then those of
-    `selective-channels`.
+    (1; the authors' 5 are passes over the forget set, of which a round has several); `alpha`: in the first round, 0
+    to 1 (5/3 of the forgotten share); `gate`: on the mean of a "batch" (the authors') or on each "sample", so that
+    those with a large loss do not hide those that are still known by heart; `optimizer`: "adamw" (the authors'; it
+    begins anew in each round, at `learning_rate`, 0.001 where none is asked for, which falls over the rounds to a
+    tenth) or "sgd" (the federation's own gradient descent, with which alpha 0 is fine-tuning, bit for bit);
+    `channels`: "all" move, or those "selected" by localisation and the output layer, of which nothing is reset;
+    `attribution` and `ranking` are then those of `selective-channels`.
     """
 
     name: str = "nabla-tau"
@@ -76,7 +78,7 @@ class NablaTau:
     scopes: frozenset[Scope] = EVERY_SCOPE
     needs: frozenset[Need] = frozenset({"target"})
     options: frozenset[str] = frozenset(
-        {"tau", "tau_every", "alpha", "optimizer", "channels", "attribution", "ranking"}
+        {"tau", "tau_every", "alpha", "gate", "optimizer", "channels", "attribution", "ranking"}
     )
     earnest: bool = False
 
@@ -89,6 +91,7 @@ class NablaTau:
         tau, every = tau_asked(settings), whole(settings, "tau_every", 1, lowest=1)
         alpha = number(settings, "alpha", 1.0, highest=1.0)
         choice(settings, "optimizer", OPTIMIZERS)
+        choice(settings, "gate", GATES)
         localisation = where_asked(settings)
         if alpha == 0:
             # There is no forget term, and nothing to be known for it.
@@ -194,10 +197,11 @@ def train_both(work: Work, share: float = 1.0) -> Reply:
         return train_on_retained(work) if make_optimizer is None else _train_retained(work, make_optimizer)
     terms = Terms(*(float(work.arrays[name][0]) for name in (_ALPHA, _FORGOTTEN, _RETAINED)))
     recipe, tau = local_recipe(work.training, work.settings), _tau(work)
+    by_sample = choice(work.settings, "gate", GATES) == "sample"
     portion = None if work.mask is None else work.portion
     seen = 0
     if len(work.retain):
-        both = Gated(tau, *terms.coefficients(len(work.forget), len(work.retain)))
+        both = Gated(tau, *terms.coefficients(len(work.forget), len(work.retain)), by_sample)
         trained = train_paired(
             work.task, work.model, work.forget, work.retain, both, recipe, work.generator, portion, make_optimizer
         )
@@ -208,7 +212,14 @@ def train_both(work: Work, share: float = 1.0) -> Reply:
         own = math.ceil(len(work.forget) / recipe.batch_size)
         recipe = replace(recipe, local_epochs=max(1, forget_passes(each, own, recipe.local_epochs)))
         trained = train_gated(
-            work.task, work.model, work.forget, Gated(tau), recipe, work.generator, portion, make_optimizer
+            work.task,
+            work.model,
+            work.forget,
+            Gated(tau, by_sample=by_sample),
+            recipe,
+            work.generator,
+            portion,
+            make_optimizer,
         )
     return _told(work, trained, seen)
 

@@ -16,7 +16,7 @@ def gated(loss: Tensor, tau: float) -> Tensor:
     """The forget term, relu(tau - loss)^2: its gradient is -2 (tau - loss) below tau, and none from tau on.
 
     Args:
-        loss: mean of a batch, in the task's own unit.
+        loss: mean of a batch, or the losses of its samples, each with a gate of its own; in the task's own unit.
         tau: where the gate closes.
     """
     return functional.relu(tau - loss).square()

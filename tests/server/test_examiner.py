@@ -2,8 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+import torch
+from sklearn.metrics import roc_auc_score
 
+from fedunlearn.audit.loss_histogram import LOSS_EDGES, histogram
+from fedunlearn.audit.regression_attack import balanced_accuracy, centres
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.clients.app import client_app
 from fedunlearn.config import run_config_of
@@ -59,6 +64,14 @@ def test_what_clients_report_is_what_one_would_measure_on_their_data(place) -> N
         float((on_test.predictions[ones] == 1).float().mean())
     )
     assert figures["backdoor_success"] is None and figures["canary_exposure"] is None
+    # One class is forgotten, so that every unseen sample of it has the same weight.
+    inside, outside = (np.repeat([1, 0], [len(found.losses), int(ones.sum())]), on_test.losses[ones])
+    everything = torch.cat([found.losses, outside]).double().numpy()
+    assert figures["membership_auc"] == pytest.approx(roc_auc_score(inside, -everything), abs=0.03)
+    members, others = (histogram(losses, minimum=0) for losses in (found.losses, outside))
+    scaled = [count * len(found.losses) / len(outside) for count in others]
+    expected = balanced_accuracy(members, scaled, centres(LOSS_EDGES), session.settings.seed)
+    assert figures["membership_accuracy"] == pytest.approx(expected)
 
 
 def test_another_model_is_measured_and_not_the_base(place) -> None:

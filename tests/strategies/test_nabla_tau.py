@@ -130,6 +130,17 @@ def test_the_gate_by_hand() -> None:
         assert leaf.grad is not None and leaf.grad.item() == pytest.approx(slope)
 
 
+def test_each_sample_can_have_a_gate_of_its_own() -> None:
+    """Two known by heart beside one that is not: their mean is above tau, and they are not."""
+    losses = torch.tensor([0.0, 0.2, 5.0], requires_grad=True)
+    of_the_batch, of_each = Gated(1.0, forget=0.5), Gated(1.0, forget=0.5, by_sample=True)
+    assert of_the_batch(losses).item() == 0 and of_the_batch.share_open(losses) == 0.0
+    term = of_each(losses)
+    term.backward()
+    assert term.item() == pytest.approx(0.5 * (1.0 + 0.64) / 3) and of_each.share_open(losses) == pytest.approx(2 / 3)
+    assert losses.grad is not None and losses.grad.tolist() == pytest.approx([-1 / 3, -0.8 / 3, 0.0])
+
+
 def test_alpha_begins_at_five_thirds_of_the_share_and_falls_to_nothing() -> None:
     assert [first_alpha(n, 50_000 - n) for n in (1_500, 7_500, 15_000)] == pytest.approx([0.05, 0.25, 0.5])
     assert first_alpha(40_000, 10_000) == 1.0
@@ -410,7 +421,15 @@ def test_without_a_target_nothing_is_forgotten(place) -> None:
 
 @pytest.mark.parametrize(
     "option",
-    [{"tau": "guess"}, {"tau": -1}, {"tau": True}, {"tau_every": 0}, {"alpha": 1.5}, {"channels": "some"}],
+    [
+        {"tau": "guess"},
+        {"tau": -1},
+        {"tau": True},
+        {"tau_every": 0},
+        {"alpha": 1.5},
+        {"gate": "class"},
+        {"channels": "some"},
+    ],
 )
 def test_an_option_that_is_none_is_refused(option: dict) -> None:
     with pytest.raises(SettingsError, match="expected"):
@@ -432,16 +451,16 @@ def test_a_round_on_every_task_that_needs_no_network(tmp_path, task: str, client
     assert row.metrics["gate_open"].keys() == {"0"} and 0 <= row.metrics["gate_open"]["0"] <= 1
 
 
-@pytest.mark.parametrize("channels", ["all", "selected"])
-def test_the_forget_sets_loss_comes_nearer_to_tau_than_by_fine_tuning(place, channels: str) -> None:
+@pytest.mark.parametrize(("channels", "gate"), [("all", "batch"), ("all", "sample"), ("selected", "batch")])
+def test_the_forget_sets_loss_comes_nearer_to_tau_than_by_fine_tuning(place, channels: str, gate: str) -> None:
     """Client 1 leaves a model that is far from done: fine-tuning goes on teaching what the client had, too."""
     site = place.sites[1]
     forget = site.holding.samples.take(site.holding.training_positions())
-    options: dict = {"tau": 1.5, "alpha": 0.9, "channels": channels}
+    options: dict = {"tau": 1.5, "alpha": 0.9, "channels": channels, "gate": gate}
     own, witness = place.serve("client", UnlearnSettings(method="nabla-tau", rounds=3, options=options))
     plain, _ = place.serve("client", UnlearnSettings(method="fine-tune", rounds=3))
     raised, tuned = (mean_loss(site.task, site.load(model), forget) for model in (own.model, plain.model))
-    assert tuned < raised < 1.5
+    assert tuned < raised and abs(raised - 1.5) < abs(tuned - 1.5)
     answers = [report.outcome.answers for report in witness.reports if report.phase.trains]
     gates = [[a.metrics["gate-open"] for a in some if "gate-open" in a.metrics] for some in answers]
     assert [len(some) for some in gates] == [1, 1, 1] and gates[0][0] > 0
