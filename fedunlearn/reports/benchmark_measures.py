@@ -20,8 +20,8 @@ MOSTLY_HELD = Measure(
     0.03,
     0.05,
 )
-POOLED = ("probe_accuracy", "relearn_steps")
-"""What is measured on pooled data; it has a scale of its own and is in no mean distance."""
+APART = ("probe_accuracy", "relearn_steps", "membership_accuracy")
+"""What is in no mean distance: measured on pooled data, with a scale of its own, or a second reading of the losses."""
 
 FIGURES: tuple[Measure, ...] = (
     *(measure for measure in MEASURES if measure.role != "cost"),
@@ -68,7 +68,7 @@ def distance_keys(models: Iterable[Model]) -> tuple[str, ...]:
         measure.key
         for measure in FIGURES
         if measure.kind in ("share", "score")
-        and measure.key not in POOLED
+        and measure.key not in APART
         and not (in_parts and measure.key == "forget.all.accuracy")
         and any(value(model, measure.key) is not None for model in entries)
     )
