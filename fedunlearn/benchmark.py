@@ -10,7 +10,7 @@ from fedunlearn import errors
 from fedunlearn.config import EXECUTION, FederationSettings, make_settings
 from fedunlearn.contest.tuning import Try, as_json, judged
 from fedunlearn.errors import FedunlearnError, SettingsError
-from fedunlearn.experiment import RULES, AskedFor, Experiment, Run, read_experiment
+from fedunlearn.experiment import RULES, AskedFor, Experiment, Run, narrowed, read_experiment
 from fedunlearn.files import atomic_write_json, make_folder, read_json
 from fedunlearn.plugins import plugged_in
 from fedunlearn.progress import OnProgress, Progress
@@ -30,6 +30,8 @@ def benchmark(
     out: Path | str,
     on_progress: OnProgress | None = None,
     processes: int | None = None,
+    seeds: Sequence[int] | None = None,
+    methods: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Run every cell of an experiment with every seed and write the tables; finished runs are not run again.
 
@@ -39,6 +41,7 @@ def benchmark(
         experiment: the TOML file.
         out: folder of the results: `cells/*.json`, `tuning/*.json`, `runs/*`, and the tables.
         processes: runs at a time, 1 or more, 1: in this process; None: one a core.
+        seeds, methods: only these of the experiment's; None: all.
 
     Returns:
         The aggregated results, as `results.json` holds them.
@@ -51,7 +54,7 @@ def benchmark(
 
     if processes is not None and processes < 1:
         raise SettingsError(f"processes = {processes}: expected 1 or more.")
-    plan, out = read_experiment(experiment), make_folder(Path(out))
+    plan, out = narrowed(read_experiment(experiment), seeds, methods), make_folder(Path(out))
     trials = _trials(plan)
     counted = _Counted(len(trials) + len(plan.cells) * len(plan.seeds), on_progress)
     tried = _tuned(plan, _finished(trials, out, counted, processes))

@@ -259,13 +259,18 @@ def benchmark(
     experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", help="The experiment.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for runs and tables.", show_default=False)],
     processes: Annotated[int | None, _option("Cells that run at a time.", default="one a core")] = None,
+    seeds: Annotated[
+        Text, _option("Only these seeds, such as 1,2.", "SEEDS", default="all of the experiment's")
+    ] = None,
+    methods: Annotated[Text, _option("Only these methods.", "NAMES", default="all of the experiment's")] = None,
     as_json: Json = False,
 ) -> None:
     """Run EXPERIMENT.toml over its seeds, and tabulate unlearning against retraining."""
     with command_output(as_json) as output:
         from fedunlearn.benchmark import benchmark as run_benchmark
 
-        document = run_benchmark(experiment, out, on_progress=output.on_progress, processes=processes)
+        names = None if methods is None else [name.strip() for name in methods.split(",")]
+        document = run_benchmark(experiment, out, output.on_progress, processes, parse_numbers("seeds", seeds), names)
         output.answer(document, f"The tables are in {out}, and {out / 'index.html'} shows them")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -240,6 +240,28 @@ def read_experiment(path: Path | str) -> Experiment:
     except SettingsError as error:
         raise type(error)(f"{path}: {error}") from error
     return experiment
+
+
+def narrowed(experiment: Experiment, seeds: Sequence[int] | None, names: Sequence[str] | None) -> Experiment:
+    """The same question with some of its seeds and methods alone; None: all. Raises SettingsError for one it lacks."""
+    known = tuple(contenders(experiment.methods, experiment.settings))
+    for what, asked, own in (("seed", seeds, experiment.seeds), ("method", names, known)):
+        lacking = [str(item) for item in asked or () if item not in own]
+        if lacking:
+            raise SettingsError(
+                f"the experiment has no {what} {lacking[0]}; it has {', '.join(map(str, own)) or 'none'}."
+            )
+    kept = tuple(name for name in known if names is None or name in names)
+    tuning = experiment.tuning
+    if tuning is not None:
+        tuning = tuning.model_copy(update={"space": {n: space for n, space in tuning.space.items() if n in kept}})
+    changes = {
+        "seeds": tuple(seed for seed in experiment.seeds if seeds is None or seed in seeds),
+        "methods": kept,
+        "settings": {name: own for name, own in experiment.settings.items() if name in kept},
+        "tuning": tuning,
+    }
+    return experiment.model_copy(update=changes)
 
 
 def _check(experiment: Experiment) -> None:

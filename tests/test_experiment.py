@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedunlearn.errors import SettingsError
-from fedunlearn.experiment import Run, read_experiment
+from fedunlearn.experiment import Run, narrowed, read_experiment
 
 GOOD = """
 name = "leaving"
@@ -205,6 +205,21 @@ def test_contenders_have_the_rounds_that_fit(write: Write) -> None:
     asked = run.asked()
     assert list(asked["methods"]) == list(rounds) and asked["band"] == 2
     assert asked["budget"] == {"client_epochs": 0.125, "bytes": None}
+
+
+def test_a_part_of_an_experiment_is_the_same_question(write: Write) -> None:
+    whole = read_experiment(write(CONTEST))
+    part = narrowed(whole, [5], ["fine-tune", "at random"])
+    assert part.seeds == (5,) and narrowed(whole, None, None).model_dump() == whole.model_dump()
+    ours, all_of_it = (Run(one, one.cells[0], seed=5) for one in (part, whole))
+    assert ours.contenders(0) == {n: one for n, one in all_of_it.contenders(0).items() if n != "selective-channels"}
+    assert list(ours.tries()) == ["fine-tune", "at random"]
+    # What is left out takes its settings and its space along; else they would belong to nothing.
+    assert list(Run(narrowed(whole, None, ["fine-tune"]), part.cells[0], seed=5).tries()) == ["fine-tune"]
+    with pytest.raises(SettingsError, match="no seed 4; it has 3, 5"):
+        narrowed(whole, [3, 4], None)
+    with pytest.raises(SettingsError, match="no method scrub; it has fine-tune, selective-channels, at random"):
+        narrowed(whole, None, ["scrub"])
 
 
 def test_without_contenders_an_experiment_asks_for_what_it_always_did(write: Write) -> None:

@@ -59,7 +59,6 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     results = arguments.out / "results.json"
     document: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {"jobs": {}}
-    document["environment"] = {**environment(), "source": None}
     with tempfile.TemporaryDirectory() as scratch:
         for job in JOBS:
             if arguments.profile not in job.profiles or arguments.only not in job.name:
@@ -70,7 +69,8 @@ def main() -> None:
                     "left_out": dict.fromkeys((c.name for c in CONTENDERS), "no images given")
                 }
                 continue
-            document["jobs"][job.name] = _run(job, values, pythons, arguments.repetitions, arguments.timeout)
+            found = _run(job, values, pythons, arguments.repetitions, arguments.timeout)
+            document["jobs"][job.name] = {**found, "environment": {**environment(), "source": None}}
             # After each job: a run that is stopped keeps what it has.
             results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     write_tables(document, arguments.out)

@@ -13,12 +13,9 @@ SUBJECTS = ("fedunlearn, inline", "fedunlearn, 2 workers")
 
 def write_tables(document: Mapping[str, Any], folder: Path) -> None:
     """Write results.md and rounds.png beside results.json."""
-    machine = document["environment"]
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
     lines = [
         "# Engines at the same jobs",
         "",
-        f"{machine['cpus']} cores, {machine['platform']}, Python {machine['python']}; {packages}.",
         "Seconds a round: the median over processes (contenders take turns) of the median round. A ratio above 1 means",
         "that fedunlearn is quicker; memory is the proportional set size of all processes, start-up runs from the end",
         "of the imports to the end of the first round.",
@@ -40,6 +37,8 @@ def _job(name: str, found: Mapping[str, Any]) -> list[str]:
     lines = [
         f"## {name}",
         "",
+        _machine(found["environment"]),
+        "",
         f"| | {' | '.join(heads)} | round, s | least - most, s | ms a message | start-up, s | peak, MB |",
         "|---|" + "---:|" * (len(heads) + 5),
     ]
@@ -52,6 +51,12 @@ def _job(name: str, found: Mapping[str, Any]) -> list[str]:
         )
     lines += ["", *(f"Left out: {contender}: {why}." for contender, why in found["left_out"].items()), ""]
     return lines
+
+
+def _machine(found: Mapping[str, Any]) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items() if version)
+    processor = f" ({found['processor']})" if found.get("processor") else ""
+    return f"{found['cpus']} cores{processor}, {found['platform']}, Python {found['python']}; {packages}."
 
 
 def _ratio(value: float | None) -> str:

@@ -71,7 +71,7 @@ def choose(session: Session, roster: Roster, job: Job, settings: UnlearnSettings
         try:
             own = _settings_for(session, job, settings, name)
             check_serves(method, job, roster)
-            check_needs(method, supplies)
+            check_needs(method, supplies, own)
             if "target" in method.needs and not facts.targets:
                 raise RequestError("it needs the client that asked, which is away.")
             return Candidate(name, True, "", estimate(method, own, facts))

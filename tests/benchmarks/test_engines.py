@@ -86,9 +86,9 @@ def test_the_limit_does_a_job_and_the_tables_show_it(engine_benchmark: Modules, 
     answer = engine_benchmark["measured_process"].measure([sys.executable, str(script), json.dumps(job)], {}, 60)
     assert len(answer["rounds"]) == 2
     document = {
-        "environment": {"cpus": 2, "platform": "here", "python": "3", "packages": {"numpy": "2"}},
         "jobs": {
             "small": {
+                "environment": {"cpus": 2, "platform": "here", "python": "3", "packages": {"numpy": "2"}},
                 "job": job,
                 "summary": {
                     "fedunlearn, inline": engine_benchmark["arithmetic"].summary([{**answer, "rounds": [0.5]}]),
@@ -101,6 +101,7 @@ def test_the_limit_does_a_job_and_the_tables_show_it(engine_benchmark: Modules, 
     engine_benchmark["tables"].write_tables(document, tmp_path)
     text = (tmp_path / "results.md").read_text()
     assert "| limit: numpy | 0.5 | 0.25 |" in text
+    assert "2 cores, here, Python 3; numpy 2." in text
     assert "Left out: somebody: not installed." in text
     assert (tmp_path / "rounds.png").stat().st_size > 1000
 
