@@ -18,6 +18,23 @@ if TYPE_CHECKING:
     from fedunlearn.federation import Federation
 
 StartScript = Callable[..., "subprocess.Popen[str]"]
+LONGEST = (
+    "strategies/test_methods.py",
+    "test_federation.py",
+    "test_benchmark.py",
+    "test_kill_and_resume.py",
+    "engines/test_flower_run.py",
+    "engines/test_ray.py",
+    "self_test/test_run.py",
+)
+"""Files that take most of a minute and more: two workers that share out whole files end together when these come first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, all else in its order."""
+    here = Path(__file__).parent
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.relative_to(here).as_posix(), len(rank)))
 
 
 @pytest.fixture(scope="module", autouse=True)
