@@ -27,7 +27,7 @@ LONGEST = (
     "engines/test_ray.py",
     "self_test/test_run.py",
 )
-"""Files that take most of a minute and more: two workers that share out whole files end together when these come first."""
+"""Files that take most of a minute and more; with these first, two workers that share out whole files end together."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
