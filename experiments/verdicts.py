@@ -1,6 +1,6 @@
 """The verdicts on the main tests: unseen requests, each judged against a fresh band of retrained models.
 
-    python experiments/verdicts.py --out DIR [--band 8] [--processes N]
+    python experiments/verdicts.py --out DIR [--band 8] [--processes N] [--experiments NAME ...]
 
 Settings and the rules that choose a client are those of the experiment files beside this one; the seeds are new to all
 of them and to `docs/research/diffuse-influence.md`. An original whose plant did not take, and a partition in which no
@@ -112,12 +112,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of runs and tables")
     parser.add_argument("--band", type=int, default=8, help="retrained models of each request")
     parser.add_argument("--processes", type=int, default=None, help="requests at a time; one a core")
+    parser.add_argument("--experiments", nargs="*", default=list(SEEDS), choices=list(SEEDS), help="all of them")
     arguments = parser.parse_args()
     out = make_folder(arguments.out.absolute())
     make_folder(out / "slots")
     jobs = [
-        {"experiment": name, "seeds": seeds[slot::SLOTS], "out": str(out), "band": arguments.band}
-        for name, seeds in SEEDS.items()
+        {"experiment": name, "seeds": SEEDS[name][slot::SLOTS], "out": str(out), "band": arguments.band}
+        for name in arguments.experiments
         for slot in range(SLOTS)
     ]
     progress, done = PlainLines(sys.stderr), 0
