@@ -12,6 +12,7 @@ import copy
 import logging
 import math
 import time
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -361,7 +362,9 @@ def _not_stackable(training: LocalTraining) -> str | None:
         return result
 
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # What has no batching rule makes stacking slow, and that is measured before it is done.
+            warnings.filterwarnings("ignore", message="There is a performance drop")
             vmap(losses, randomness="error")(values, raw, labels)
     except Exception as error:  # whatever a model of the user's raises
         return f"the model cannot be stacked ({_first_line(error)})"
