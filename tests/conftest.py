@@ -25,9 +25,16 @@ LONGEST = (
     "test_kill_and_resume.py",
     "engines/test_flower_run.py",
     "engines/test_ray.py",
+    "engines/test_kills.py",
+    "engines/test_digests.py",
     "self_test/test_run.py",
+    "test_image_to_image.py",
+    "test_guides.py",
 )
-"""Files that take most of a minute and more; with these first, two workers that share out whole files end together."""
+"""Files that take most of a minute and more; with these first, two workers that share out whole files end together.
+
+pytest-xdist would give out files by their number of tests (hence `--no-loadscope-reorder`), and these have few.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
