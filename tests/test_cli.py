@@ -14,6 +14,7 @@ from fedunlearn import __version__
 from fedunlearn.cli import main
 from fedunlearn.config import FederationSettings
 
+QUICK = str(Path(__file__).parents[1] / "experiments" / "quick.toml")
 COMMANDS = ("simulate", "request", "requests", "unlearn", "compare", "audit", "benchmark", "report", "list", "demo")
 
 
@@ -176,6 +177,8 @@ def test_a_wrong_setting_is_a_sentence_and_leaves_no_folder(
         (["compare", "RUN"], 1, "no request has been served yet"),
         (["requests", "no-such-run"], 1, "no-such-run"),
         (["benchmark", "no-such.toml", "--out", "RUN"], 2, "there is no experiment file no-such.toml"),
+        (["benchmark", QUICK, "--out", "RUN", "--seeds", "9"], 2, "the experiment has no seed 9; it has 0"),
+        (["benchmark", QUICK, "--out", "RUN", "--methods", "ssd, magic"], 2, "the experiment has no method magic"),
     ],
 )
 def test_what_cannot_be_done_is_a_sentence(

@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 from torch import Tensor
 
 from fedunlearn.audit import accuracy, backdoor, error
+from fedunlearn.audit.counts import MINIMUM_SAMPLES
 from fedunlearn.audit.examination import Group, read, tally
 from fedunlearn.audit.loss_histogram import LOSS_EDGES, histogram_by_class
 from fedunlearn.audit.membership import auc, match_classes
@@ -161,8 +162,10 @@ class Examiner:
         dataset = self.session.dataset
         by_class = histogram_by_class(test_losses, dataset.test.labels, len(dataset.classes))
         outside = match_classes(by_class, forgotten.per_class_count)
-        told = outside and balanced_accuracy(members, outside, centres(LOSS_EDGES), self.session.settings.seed)
-        return {"membership_auc": auc(members, outside), "membership_accuracy": told or None}
+        told = None
+        if outside is not None and sum(outside) >= MINIMUM_SAMPLES:
+            told = balanced_accuracy(members, outside, centres(LOSS_EDGES), self.session.settings.seed)
+        return {"membership_auc": auc(members, outside), "membership_accuracy": told}
 
     def _ask(
         self,
