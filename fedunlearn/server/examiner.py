@@ -156,10 +156,9 @@ class Examiner:
 
     def _membership(self, test_losses: Tensor, forgotten: Group | None) -> dict[str, float | None]:
         """Attacks by the loss: forget set against unseen test samples, class by class in proportion."""
-        members = None if forgotten is None else forgotten.histogram
-        if forgotten is None or members is None:
+        if forgotten is None or forgotten.histogram is None:
             return {"membership_auc": None, "membership_accuracy": None}
-        dataset = self.session.dataset
+        members, dataset = forgotten.histogram, self.session.dataset
         by_class = histogram_by_class(test_losses, dataset.test.labels, len(dataset.classes))
         outside = match_classes(by_class, forgotten.per_class_count)
         told = None

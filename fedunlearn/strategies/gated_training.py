@@ -160,8 +160,8 @@ class _Gates:
         self._last = (share_open, samples)
 
     def advance(self) -> None:
-        is_open, samples = self._last
-        self._open += is_open
+        share_open, samples = self._last
+        self._open += share_open
         self._batches += 1
         self.samples += samples
 

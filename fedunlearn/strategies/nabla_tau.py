@@ -197,11 +197,12 @@ def train_both(work: Work, share: float = 1.0) -> Reply:
         return train_on_retained(work) if make_optimizer is None else _train_retained(work, make_optimizer)
     terms = Terms(*(float(work.arrays[name][0]) for name in (_ALPHA, _FORGOTTEN, _RETAINED)))
     recipe, tau = local_recipe(work.training, work.settings), _tau(work)
-    by_sample = choice(work.settings, "gate", GATES) == "sample"
+    alone = Gated(tau, by_sample=choice(work.settings, "gate", GATES) == "sample")
     portion = None if work.mask is None else work.portion
     seen = 0
     if len(work.retain):
-        both = Gated(tau, *terms.coefficients(len(work.forget), len(work.retain)), by_sample)
+        forget, retain = terms.coefficients(len(work.forget), len(work.retain))
+        both = replace(alone, forget=forget, retain=retain)
         trained = train_paired(
             work.task, work.model, work.forget, work.retain, both, recipe, work.generator, portion, make_optimizer
         )
@@ -212,14 +213,7 @@ def train_both(work: Work, share: float = 1.0) -> Reply:
         own = math.ceil(len(work.forget) / recipe.batch_size)
         recipe = replace(recipe, local_epochs=max(1, forget_passes(each, own, recipe.local_epochs)))
         trained = train_gated(
-            work.task,
-            work.model,
-            work.forget,
-            Gated(tau, by_sample=by_sample),
-            recipe,
-            work.generator,
-            portion,
-            make_optimizer,
+            work.task, work.model, work.forget, alone, recipe, work.generator, portion, make_optimizer
         )
     return _told(work, trained, seen)
 
