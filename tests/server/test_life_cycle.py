@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -60,13 +61,19 @@ def test_parts_of_one_request_are_one_request(tmp_path: Path, ledger: Ledger, an
     assert (again.state, again.targets) == ("running", (0, 2))
 
 
+def _one_bit_changed(signature: str) -> str:
+    raw = bytearray(b64decode(signature))
+    raw[-1] ^= 1
+    return b64encode(raw).decode()
+
+
 @pytest.mark.parametrize(
     "forge",
     [
         lambda one: replace(one, count=1),
         lambda one: replace(one, classes=(4,)),
         lambda one: replace(one, commitment="0" * 64),
-        lambda one: replace(one, signature=one.signature[:-4] + "AA=="),
+        lambda one: replace(one, signature=_one_bit_changed(one.signature)),
         lambda one: replace(one, signature=""),
     ],
 )
