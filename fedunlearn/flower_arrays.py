@@ -95,6 +95,13 @@ def view(array: Array) -> np.ndarray:
     return np.frombuffer(data, kind, count, length).reshape(shape, order=order)
 
 
+def views(record: ArrayRecord) -> dict[str, np.ndarray]:
+    """`view` of each array of a record, by name."""
+    return {
+        name: array.__dict__["_live"] if array.__class__ is LiveArray else view(array) for name, array in record.items()
+    }
+
+
 def live_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
     """Arrays by name as a Flower record that shares their memory: they must not be changed afterwards."""
     record = ArrayRecord()

@@ -18,8 +18,8 @@ PACKAGE = Path(fedunlearn.__file__).parent
 BASE = {"errors", "registry", "config", "randomness", "progress", "files", "announcement"}
 BASE |= {"canonical", "key_files", "ledger_head"}
 LEARNING = {"data", "models", "channels", "tasks"}
-# Base as well, but of Flower's arrays: only who may know Flower imports it.
-FLOWER_BASE = {"flower_arrays"}
+# Base as well, but of Flower's arrays and messages: only who may know Flower imports it.
+FLOWER_BASE = {"flower_arrays", "flower_messages"}
 SIDES = {"audit", "strategies"} | LEARNING | BASE | FLOWER_BASE
 TOP = {
     "clients",
@@ -58,6 +58,7 @@ MAY_KNOW = {
     "key_files": BASE,
     "ledger_head": BASE,
     "flower_arrays": BASE,
+    "flower_messages": BASE,
     "data": BASE,
     "models": BASE,
     "channels": BASE,

@@ -12,10 +12,11 @@ from flwr.app import Context, Error, Message
 from flwr.app.user_config import UserConfigValue
 from flwr.clientapp import ClientApp
 
-from fedunlearn.engines.flower_compat import PARTITION_ID_KEY, ErrorCode, copy_records, envelope
+from fedunlearn.engines.flower_compat import PARTITION_ID_KEY, ErrorCode
 from fedunlearn.engines.torch_threads import use_one_torch_thread
 from fedunlearn.engines.worker_thread import Overdue, WorkerThread
 from fedunlearn.errors import FedunlearnError, SettingsError
+from fedunlearn.flower_messages import copy_records, envelope
 
 ClientAppSource = ClientApp | Callable[[], ClientApp]
 """A ClientApp, or an importable function without arguments that returns one."""

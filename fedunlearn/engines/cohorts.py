@@ -15,10 +15,10 @@ from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from fedunlearn.engines.answering import wrong_reply
-from fedunlearn.engines.flower_compat import copy_message, copy_records
 from fedunlearn.engines.records import identity
 from fedunlearn.engines.torch_threads import use_one_torch_thread
 from fedunlearn.errors import SettingsError
+from fedunlearn.flower_messages import copy_message, copy_records
 
 Batch = Callable[[Sequence[Message], Sequence[Context]], Sequence[Message | None] | None]
 

@@ -22,10 +22,7 @@ __all__ = [
     "ErrorCode",
     "Run",
     "address",
-    "copy_message",
-    "copy_records",
     "ensure_identity",
-    "envelope",
     "fill",
     "message_of",
     "metadata_values",
@@ -73,49 +70,6 @@ def address(message: Message, message_id: str, run_id: int | None = None) -> Non
     message.metadata.__dict__["_message_id"] = message_id
     if run_id is not None:
         message.metadata.__dict__["_run_id"] = run_id
-
-
-def copy_records(records: RecordDict) -> RecordDict:
-    """New records around the same, never copied, arrays: changing one side does not show on the other."""
-    # Past Flower's checks of every item, which these records have passed already.
-    copied = _twin(records)
-    held = copied.__dict__["_data"]
-    for name, record in held.items():
-        duplicate = held[name] = _twin(record)
-        if not isinstance(record, ArrayRecord):
-            values = duplicate.__dict__["_data"]
-            for key, value in values.items():
-                if isinstance(value, list):
-                    values[key] = value.copy()
-    return copied
-
-
-def _twin(record: TypedRecord) -> TypedRecord:
-    """What `record.copy()` returns, in half the time."""
-    kind = record.__class__
-    twin = kind.__new__(kind)
-    parts = twin.__dict__
-    parts.update(record.__dict__)
-    parts["_data"] = parts["_data"].copy()
-    return twin
-
-
-def copy_message(message: Message) -> Message:
-    """The message with metadata and records of its own; its arrays are shared."""
-    copied = envelope(message)
-    parts = message.__dict__
-    content = parts["_content"]
-    copied.__dict__.update(_content=None if content is None else copy_records(content), _error=parts["_error"])
-    return copied
-
-
-def envelope(message: Message) -> Message:
-    """The message without content, with metadata of its own: what a reply needs to answer it."""
-    metadata = Metadata.__new__(Metadata)
-    metadata.__dict__.update(message.__dict__["_metadata"].__dict__)
-    bare = Message.__new__(Message)
-    bare.__dict__.update(_metadata=metadata, _content=None, _error=None)
-    return bare
 
 
 def metadata_values(message: Message) -> list[str | int | float | None]:

@@ -14,10 +14,11 @@ from flwr.clientapp import ClientApp
 
 from fedunlearn.engines.answering import answer, error_reply, overdue_sentence
 from fedunlearn.engines.cohorts import answer_together, batch_of, in_cohorts
-from fedunlearn.engines.flower_compat import ErrorCode, copy_message
+from fedunlearn.engines.flower_compat import ErrorCode
 from fedunlearn.engines.nodes import Call, Nodes
 from fedunlearn.engines.worker_thread import Overdue, WorkerThread
 from fedunlearn.flower_arrays import view
+from fedunlearn.flower_messages import copy_message
 
 THREAD = "fedunlearn-clients"
 QUICK_SECONDS, MOST_AHEAD, MOST_BYTES = 0.001, 64, 4_000_000

@@ -220,8 +220,11 @@ class LocalGrid(Grid):
 
     def _answers(self, messages: Iterator[Message], timeout: float | None) -> Iterator[Message]:
         limit = min((seconds for seconds in (self._timeout, timeout) if seconds is not None), default=None)
-        answers = self._clients.answers(Call(message, limit, self._refusal(message)) for message in messages)
-        return map(self._settled, answers)
+        return map(self._settled, self._clients.answers(self._call(message, limit) for message in messages))
+
+    def _call(self, message: Message, limit: float | None) -> Call:
+        node = message.metadata.dst_node_id
+        return Call(message, node, limit, None if node in self._nodes else self._refusal(message))
 
     def _settled(self, reply: Message) -> Message:
         settle(reply)
@@ -230,11 +233,8 @@ class LocalGrid(Grid):
             self._on_reply(reply)
         return reply
 
-    def _refusal(self, message: Message) -> Message | None:
-        node = message.metadata.dst_node_id
-        if node in self._nodes:
-            return None
-        last = FIRST_NODE_ID + self._nodes.clients - 1
+    def _refusal(self, message: Message) -> Message:
+        node, last = message.metadata.dst_node_id, FIRST_NODE_ID + self._nodes.clients - 1
         sentence = f"no client has node id {node}: the nodes here are {FIRST_NODE_ID} to {last}"
         return error_reply(message, ErrorCode.NODE_UNAVAILABLE, sentence)
 

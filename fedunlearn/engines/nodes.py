@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from flwr.app import Context, Message, RecordDict
 from flwr.app.user_config import UserConfig
 
-from fedunlearn.engines.flower_compat import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, copy_records
+from fedunlearn.engines.flower_compat import NUM_PARTITIONS_KEY, PARTITION_ID_KEY
+from fedunlearn.flower_messages import copy_records
 
 FIRST_NODE_ID = 1000
 """Node id of client 0; client i is node 1000 + i. (Flower keeps 0 and 1 for itself.)"""
@@ -19,25 +20,20 @@ def node_config(node: int, clients: int) -> UserConfig:
     return {PARTITION_ID_KEY: node - FIRST_NODE_ID, NUM_PARTITIONS_KEY: clients}
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One message on its way to a client.
 
     Attributes:
         message: stamped with its id.
+        node: whom it is for; asked for again and again, and Flower looks it up anew each time.
         limit: seconds that the client may take; None: any time.
         refusal: the answer of whom no client stands behind; None: a client is to be asked.
     """
 
     message: Message
+    node: int
     limit: float | None
     refusal: Message | None = None
-    node: int = field(init=False)
-    """Whom it is for."""
-
-    def __post_init__(self) -> None:
-        # Asked for again and again; Flower looks it up anew each time.
-        object.__setattr__(self, "node", self.message.metadata.dst_node_id)
 
 
 class Nodes:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from fedunlearn.flower_arrays import live_record, view
+from fedunlearn.flower_arrays import LiveArray, live_record, views
 
 ARRAYS, MASK, EXTRA, BASE = "arrays", "mask", "extra", "base"
 """Names of the array records that a message of this package may hold."""
@@ -33,7 +33,7 @@ def numpy_arrays(record: ArrayRecord) -> dict[str, np.ndarray]:
 
     Raises CorruptModel for an array that is none.
     """
-    return {name: view(value) for name, value in record.items()}
+    return views(record)
 
 
 def state_record(state: Mapping[str, torch.Tensor]) -> ArrayRecord:
@@ -53,7 +53,12 @@ def payload_bytes(content: RecordDict, without: str | None = None) -> int:
         if name == without:
             continue
         if isinstance(record, ArrayRecord):
-            total += sum([_array_bytes(array.dtype, *array.shape) for array in record.values()])
+            total += sum(
+                [
+                    array.live.nbytes if isinstance(array, LiveArray) else _array_bytes(array.dtype, *array.shape)
+                    for array in record.values()
+                ]
+            )
         elif isinstance(record, ConfigRecord | MetricRecord):
             total += sum(_value_bytes(value) for value in record.values())
     return total

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from fedunlearn.errors import ClientError, CorruptModel
+from fedunlearn.flower_messages import envelope, readdressed
 from fedunlearn.strategies.content import ARRAYS, FLAGS, METRICS, numpy_arrays, payload_bytes
 from fedunlearn.strategies.running_mean import check_finite
 
 Metrics = dict[str, int | float | list[int] | list[float]]
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """One client's sound answer. What an exchange keeps of it has neither arrays nor message any more."""
 
     client: int
     metrics: Metrics
     flags: Mapping[str, bool]
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = MappingProxyType({})
     message: Message | None = None
 
 
@@ -54,8 +55,15 @@ class Sent:
 
     def messages(self) -> Iterator[Message]:
         """One message a client, each made when it is asked for."""
+        pattern: Message | None = None
         for client, node in self._nodes.items():
-            message = Message(self._make(client), node, self._type, group_id=self._group)
+            content = self._make(client)
+            # Flower checks all that the messages have in common, which takes several times as long as a copy.
+            if pattern is None:
+                message = Message(content, node, self._type, group_id=self._group)
+                pattern = envelope(message)
+            else:
+                message = readdressed(pattern, content, node)
             self._waiting[client] = message
             yield message
 
