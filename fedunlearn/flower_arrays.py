@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from io import BytesIO
@@ -102,6 +103,16 @@ def views(record: ArrayRecord) -> dict[str, np.ndarray]:
     }
 
 
+def bytes_of(record: ArrayRecord) -> int:
+    """Bytes of the numbers in a record's arrays."""
+    return sum(
+        [
+            array.__dict__["_live"].nbytes if array.__class__ is LiveArray else _bytes(array.dtype, *array.shape)
+            for array in record.values()
+        ]
+    )
+
+
 def live_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
     """Arrays by name as a Flower record that shares their memory: they must not be changed afterwards."""
     record = ArrayRecord()
@@ -114,6 +125,11 @@ def live_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
 @lru_cache(maxsize=64)
 def _name(dtype: np.dtype) -> str:
     return str(dtype)  # numpy takes longer for it than for everything else here
+
+
+@lru_cache(maxsize=4096)
+def _bytes(dtype: str, *shape: int) -> int:
+    return math.prod(shape) * np.dtype(dtype).itemsize
 
 
 @lru_cache(maxsize=4096)

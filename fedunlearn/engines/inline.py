@@ -21,7 +21,7 @@ from fedunlearn.flower_arrays import view
 from fedunlearn.flower_messages import copy_message
 
 THREAD = "fedunlearn-clients"
-QUICK_SECONDS, MOST_AHEAD, MOST_BYTES = 0.001, 64, 4_000_000
+QUICK_SECONDS, MOST_AHEAD, MOST_BYTES = 0.001, 128, 16_000_000
 """Calls that take less than so many seconds are handed to the thread of those with a time limit several at once, as
 long as their replies together do not exceed so many bytes."""
 
@@ -76,11 +76,11 @@ class InlineClients:
 
     def _in_turn(self, calls: list[Call]) -> list[Message]:
         """Replies to calls that are answered one after the other, the last one first."""
-        if len({call.node for call in calls}) < len(calls):
+        if len(calls) > 1 and len({call.node for call in calls}) < len(calls):
             # What a client leaves in its context is there for the next call to it.
             return [reply for call in reversed(calls) for reply in self._in_turn([call])]
         replies = {call.node: refusal for call in calls if (refusal := self._refusal(call)) is not None}
-        asked = [call for call in calls if call.node not in replies]
+        asked = [call for call in calls if call.node not in replies] if replies else calls
         while asked:
             contexts = [self._nodes.context(call.node) for call in asked]
             ask = [

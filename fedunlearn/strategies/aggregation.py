@@ -37,7 +37,7 @@ def mean_number(values: Sequence[float], weights: Sequence[float]) -> float:
 def weight_of(metrics: Mapping[str, object], sender: str) -> float:
     """How many samples a reply stands for, 0 or more. Raises ClientError when it does not say."""
     weight = metrics.get(WEIGHT)
-    if not isinstance(weight, int | float) or not weight >= 0:
+    if not isinstance(weight, (int, float)) or not weight >= 0:
         raise ClientError(
             f"{sender} does not say how many samples it answers for; expected the metric {WEIGHT!r}, 0 or more."
         )

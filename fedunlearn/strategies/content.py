@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from functools import lru_cache
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, RecordDict
 
-from fedunlearn.flower_arrays import LiveArray, live_record, views
+from fedunlearn.flower_arrays import bytes_of, live_record, views
 
 ARRAYS, MASK, EXTRA, BASE = "arrays", "mask", "extra", "base"
 """Names of the array records that a message of this package may hold."""
@@ -53,25 +51,15 @@ def payload_bytes(content: RecordDict, without: str | None = None) -> int:
         if name == without:
             continue
         if isinstance(record, ArrayRecord):
-            total += sum(
-                [
-                    array.live.nbytes if isinstance(array, LiveArray) else _array_bytes(array.dtype, *array.shape)
-                    for array in record.values()
-                ]
-            )
-        elif isinstance(record, ConfigRecord | MetricRecord):
-            total += sum(_value_bytes(value) for value in record.values())
+            total += bytes_of(record)
+        else:
+            total += sum([_value_bytes(value) for value in record.values()])
     return total
 
 
-@lru_cache(maxsize=4096)
-def _array_bytes(dtype: str, *shape: int) -> int:
-    return math.prod(shape) * np.dtype(dtype).itemsize
-
-
 def _value_bytes(value: object) -> int:
-    if isinstance(value, str | bytes):
+    if isinstance(value, (str, bytes)):
         return len(value)
     if isinstance(value, list):
-        return sum(_value_bytes(item) for item in value)
+        return sum([_value_bytes(item) for item in value])
     return SCALAR_BYTES
