@@ -116,9 +116,8 @@ def bytes_of(record: ArrayRecord) -> int:
 def live_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
     """Arrays by name as a Flower record that shares their memory: they must not be changed afterwards."""
     record = ArrayRecord()
-    for name, array in arrays.items():
-        # One by one: the record's constructor would make bytes of each.
-        record[name] = LiveArray(array)
+    # Past the record's constructor, which would make bytes of each, and its check of every item.
+    record.__dict__["_data"].update({name: LiveArray(array) for name, array in arrays.items()})
     return record
 
 

@@ -96,7 +96,7 @@ class RunningMean:
     def __init__(self, like: Mapping[str, np.ndarray]) -> None:
         self._shapes = {name: array.shape for name, array in like.items()}
         self._types = {name: array.dtype for name, array in like.items()}
-        self._floats = [name for name, dtype in self._types.items() if np.issubdtype(dtype, np.floating)]
+        self._floats = [name for name, dtype in self._types.items() if dtype.kind == "f"]
         self._counters: dict[str, np.ndarray] = {}
         wide = [name for name in self._floats if self._types[name].itemsize > 4]
         self._sums = [
@@ -196,7 +196,8 @@ def _squares_are_finite(array: np.ndarray) -> bool:
     It may overflow although all are, in half precision soon.
     """
     flat = array.reshape(-1)
-    return array.itemsize > 2 and math.isfinite(np.dot(flat, flat))
+    # Unlike `dot`, it does not warn when that happens.
+    return array.itemsize > 2 and math.isfinite(np.vdot(flat, flat))
 
 
 def _cut(like: Mapping[str, np.ndarray]) -> Iterator[tuple[int, int, tuple[_Piece, ...]]]:

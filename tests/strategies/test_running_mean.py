@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -102,6 +103,36 @@ def test_large_numbers_are_finite_all_the_same() -> None:
     assert mean_of({"w": np.zeros(100, np.float32)}, [large], [1])["w"].tolist() == large["w"].tolist()
     with pytest.raises(ClientError, match="add up to more than a number of their type holds"):
         mean_of({"w": np.zeros(100, np.float32)}, [large, large], [1, 1])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("size", [1.0, 1e18, 1e25])
+def test_small_and_moderate_numbers_give_the_bits_that_all_others_do(
+    monkeypatch: pytest.MonkeyPatch, size: float, order: Literal["C", "F"]
+) -> None:
+    generator = np.random.default_rng(5)
+    floats = {"a": np.zeros((3, 4), np.float32), "b": np.zeros((), np.float32), "c": np.zeros(0)}
+    like = {"n": np.array(0), **floats}
+
+    def draw() -> dict[str, np.ndarray]:
+        moving = {n: np.asarray(size * generator.normal(size=a.shape), a.dtype, order=order) for n, a in floats.items()}
+        return {"n": np.array(1), **moving}
+
+    sets, weights = [draw() for _ in range(GROUP + 3)], generator.integers(1, 600, size=GROUP + 3).tolist()
+    quick = mean_of(like, sets, weights)
+    monkeypatch.setattr(running_mean, "MODERATE", -1.0)
+    careful = mean_of(like, sets, weights)
+    assert [(n, a.tobytes()) for n, a in quick.items()] == [(n, a.tobytes()) for n, a in careful.items()]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("weight", [1.0, 1e15, 1e30])
+def test_nothing_warns_whatever_overflows(weight: float) -> None:
+    like = {"v": np.zeros(2, np.float32), "w": np.zeros(2, np.float32)}
+    for values in (np.full(2, 1e19, np.float32), np.full(2, 3e38, np.float32), np.full(2, 1e300)):
+        mean = RunningMean(like)
+        for _ in range(GROUP):
+            mean.add({"v": np.ones(2, np.float32), "w": values}, weight)
 
 
 @pytest.mark.parametrize(
