@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MappingProxyType
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -18,13 +17,14 @@ from fedunlearn.strategies.running_mean import check_finite
 Metrics = dict[str, int | float | list[int] | list[float]]
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True)
+class Answer:
     """One client's sound answer. What an exchange keeps of it has neither arrays nor message any more."""
 
     client: int
     metrics: Metrics
     flags: Mapping[str, bool]
-    arrays: Mapping[str, np.ndarray] = MappingProxyType({})
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     message: Message | None = None
 
 
