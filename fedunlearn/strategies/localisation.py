@@ -101,10 +101,11 @@ def collect_reference(state: State, replies: Sequence[ClientReply]) -> State:
         )
     counts = [int(reply.metrics["num-examples"]) for reply in replies]
     reference = weighted_mean([_layers(reply.arrays) for reply in replies], counts)
-    remaining = [reply for reply in replies if reply.role == "remaining"]
+    # Where everybody forgets something, what they retain shows how far clients are from each other.
+    remaining = [reply for reply in replies if reply.role == "remaining"] or replies
     scores = [_tensors(_layers(reply.arrays)) for reply in remaining]
-    totals = excess_totals(scores, [int(reply.metrics["num-examples"]) for reply in remaining]) or [0.0]
-    masses = [mass(one) for one in scores] or [0.0]
+    totals = excess_totals(scores, [int(reply.metrics["num-examples"]) for reply in remaining])
+    masses = [mass(one) for one in scores]
     arrays = {f"{REFERENCE}{layer}": array for layer, array in reference.items()}
     arrays[CLASSES] = np.stack([reply.arrays[CLASSES] for reply in replies]).sum(axis=0, dtype=np.float32)
     arrays[SPREAD] = np.array([np.mean(totals) + DEVIATIONS * np.std(totals)], np.float32)

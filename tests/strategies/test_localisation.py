@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fedunlearn.channels.layout import Layout
 from fedunlearn.channels.mask import ChannelMask
+from fedunlearn.channels.selection import excess_totals
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import SettingsError
 from fedunlearn.strategies.localisation import (
@@ -17,6 +18,7 @@ from fedunlearn.strategies.localisation import (
     TooFewReferences,
     check_localisation,
     class_counts,
+    collect_reference,
     influence_of,
     owned_share,
     read_off,
@@ -160,3 +162,26 @@ def test_a_target_says_the_rate_with_its_mask(place) -> None:
         for a in r.outcome.answers
     ]
     assert len(said) == 1 and said[0] in FORGET_RATES.values()
+
+
+def test_where_everybody_forgets_what_they_retain_is_what_the_forgotten_is_held_against(place) -> None:
+    """Without any remaining client nothing is known to be ordinary, and all would seem concentrated."""
+    settings = UnlearnSettings(rounds=1, ratio=0.3)
+    layout, rng = place.session.architecture.layout, np.random.default_rng(0)
+    for role in ("remaining", "target"):
+        replies = [
+            ClientReply(
+                client,
+                role,
+                {g.layer: rng.random(g.channels, np.float32) for g in layout.groups}
+                | {"classes": np.ones(10, np.float32)},
+                {"num-examples": 30},
+            )
+            for client in range(4)
+        ]
+        found = collect_reference(place.state("client", settings), replies).arrays
+        totals = excess_totals(
+            [{n: torch.from_numpy(a) for n, a in r.arrays.items() if n != "classes"} for r in replies], [30] * 4
+        )
+        assert found["spread"][0] == pytest.approx(np.mean(totals) + 1.5 * np.std(totals)) and found["spread"][0] > 0
+        assert found["masses"][1] >= found["masses"][0] > 0
