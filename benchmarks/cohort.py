@@ -24,8 +24,9 @@ from torch.nn import functional
 from fedunlearn.data.dataset import Samples
 from fedunlearn.models import networks
 from fedunlearn.tasks.classification import ClassificationTask
-from fedunlearn.tasks.cohort import LocalTraining, train_cohort
+from fedunlearn.tasks.cohort import train_cohort
 from fedunlearn.tasks.cohort_choice import Choices
+from fedunlearn.tasks.local_training import LocalTraining
 from fedunlearn.tasks.randomness import isolated_seed
 from fedunlearn.tasks.training import TrainingSettings, train_locally
 

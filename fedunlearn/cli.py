@@ -188,10 +188,14 @@ def unlearn(
     ratio: Annotated[
         str, _option("Share of the channels: auto, 0 to 1, or a share a layer: conv1=0.1,hidden=0.3.")
     ] = "auto",
-    rounds: Annotated[int, _option("Recovery rounds.")] = _UNLEARN.rounds,
+    rounds: Annotated[
+        int | None,
+        _option(f"Recovery rounds: {_UNLEARN.rounds}, of retrain the federation's own, where none are named."),
+    ] = None,
     local_epochs: Annotated[
-        int, _option("Passes of a client over its data in a recovery round.")
-    ] = _UNLEARN.local_epochs,
+        int | None,
+        _option("Passes of a client over its data in a recovery round: half of those in training, of retrain all."),
+    ] = None,
     together: Annotated[bool, typer.Option("--together", help="Serve all pending requests as one.")] = False,
     option: Annotated[
         list[str] | None,

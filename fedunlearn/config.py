@@ -115,6 +115,14 @@ class UnlearnSettings(BaseModel):
         return ratio
 
 
+def recovery_passes(local_epochs: int) -> int:
+    """Passes of a recovery round where none are named: half of the `local_epochs` of the federation, at least one.
+
+    So the same number of rounds costs at most the same share of retraining, however many passes a round has.
+    """
+    return max(1, local_epochs // 2)
+
+
 def make_settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     """Build `kind` from `values`; every mistake becomes one sentence in a SettingsError."""
     try:

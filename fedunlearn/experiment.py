@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fedunlearn.config import EXECUTION, FederationSettings, Seed, UnlearnSettings, make_settings
+from fedunlearn.config import EXECUTION, FederationSettings, Seed, UnlearnSettings, make_settings, recovery_passes
 from fedunlearn.contest.budget import Budget, rounds_for_bytes, within_epochs
 from fedunlearn.contest.contender import BAND, contenders, prepared_for, with_changes
 from fedunlearn.contest.forget_set import parse_rule
@@ -145,9 +145,9 @@ class Run:
     def method(self, client: object = CHOSEN) -> UnlearnSettings:
         """Settings of the method that serves the request."""
         if not self.is_contest:
-            return make_settings(UnlearnSettings, _filled(self.experiment.method, client))
+            return self._unlearn(self.experiment.method, client)
         federation, budget = self.federation(), self.experiment.budget
-        settings, epochs = UnlearnSettings(method="fine-tune"), budget.epochs_of(federation)
+        settings, epochs = self._unlearn({"method": "fine-tune"}, client), budget.epochs_of(federation)
         if epochs is not None:
             return within_epochs(methods.get("fine-tune"), settings, epochs, federation.rounds)
         if budget.bytes is not None:
@@ -161,7 +161,7 @@ class Run:
         epochs = self.experiment.budget.epochs_of(federation)
         found = {}
         for name, values in self._values().items():
-            settings = make_settings(UnlearnSettings, _filled(values, client))
+            settings = self._unlearn(values, client)
             if epochs is not None:
                 settings = within_epochs(methods.get(settings.method), settings, epochs, federation.rounds)
             found[name] = settings
@@ -191,7 +191,12 @@ class Run:
     def controls(self, client: object = CHOSEN) -> dict[str, UnlearnSettings]:
         """Settings of the controls."""
         controls = {} if self.trying else self.experiment.controls
-        return {name: make_settings(UnlearnSettings, _filled(own, client)) for name, own in controls.items()}
+        return {name: self._unlearn(own, client) for name, own in controls.items()}
+
+    def _unlearn(self, values: Mapping[str, Any], client: object) -> UnlearnSettings:
+        """Settings of one unlearning, with the passes of a front door's where none are named."""
+        passes = recovery_passes(self.federation().local_epochs)
+        return make_settings(UnlearnSettings, {"local_epochs": passes, **_filled(values, client)})
 
     @property
     def band(self) -> int:

@@ -25,6 +25,7 @@ seeds = [0]
 
 [federation]
 task = "digits"
+network = "perceptron"
 clients = 3
 rounds = 1
 local_epochs = 1
@@ -188,6 +189,7 @@ ratio = [0.2]
 
 [federation]
 task = "digits"
+network = "perceptron"
 clients = 3
 rounds = 2
 local_epochs = 2
@@ -290,6 +292,7 @@ rounds = 1
 
 [federation]
 task = "digits"
+network = "perceptron"
 clients = 4
 rounds = 2
 local_epochs = 1

@@ -23,7 +23,7 @@ from fedunlearn.federation import Federation
 
 folder = Path(sys.argv[1])
 TINY = dict(clients=3, partition="iid", rounds=2, local_epochs=1, learning_rate=0.1)
-TINY |= dict(strategy="fedavgm:server_momentum=0.5", class_harm=1.0, workers=0)
+TINY |= dict(network="perceptron", strategy="fedavgm:server_momentum=0.5", class_harm=1.0, workers=0)
 kill_at, steps = None, 0
 # Imported and loaded before the first fork; no tensor is computed with here.
 import captum.attr, flwr.serverapp.strategy

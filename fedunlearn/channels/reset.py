@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from fedunlearn.channels.layout import Layout
@@ -37,3 +38,15 @@ def reset_values(initial: State, fresh: State, layout: Layout) -> dict[str, Tens
     last = layout.groups[-1] if layout.groups else None
     renewed = set() if last is None else {*last.parameters, *last.buffers}
     return {name: fresh[name] if name in renewed else value for name, value in initial.items()}
+
+
+def part_way(state: State, values: State, share: float) -> dict[str, Tensor]:
+    """What lies `share` (0 to 1) of the way from `state` to `values`; whole numbers are those of `values`.
+
+    What generalises is back after a few passes over others' data from a tenth of the trained weights, what was learned
+    by heart is not (*reconstruction*; after shrink and perturb, Ash and Adams 2020, arXiv 1910.08475).
+    """
+    return {
+        name: torch.lerp(state[name], value, share) if value.is_floating_point() else value
+        for name, value in values.items()
+    }

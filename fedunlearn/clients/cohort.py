@@ -13,8 +13,9 @@ from flwr.clientapp import ClientApp
 from fedunlearn.clients import handlers
 from fedunlearn.clients.site import Site
 from fedunlearn.strategies.method import TrainsLocally
-from fedunlearn.tasks.cohort import LocalTraining, could_gain, train_cohort
+from fedunlearn.tasks.cohort import could_gain, train_cohort
 from fedunlearn.tasks.cohort_choice import Choices
+from fedunlearn.tasks.local_training import LocalTraining
 from fedunlearn.tasks.training import TrainingResult
 
 logger = logging.getLogger("fedunlearn.clients")

@@ -30,7 +30,7 @@ from fedunlearn.clients.guard_arrays import (
 from fedunlearn.clients.guard_measurements import undeclared
 from fedunlearn.errors import ClientError, FedunlearnError
 from fedunlearn.strategies.content import ARRAYS, CONFIG, FLAGS, METRICS
-from fedunlearn.strategies.localisation import FORGET_RATE, FORGET_RATES
+from fedunlearn.strategies.localisation import STEP_NUMBERS
 from fedunlearn.strategies.measurement import MEASURE
 
 logger = logging.getLogger("fedunlearn.clients")
@@ -138,7 +138,7 @@ def _allowed(incoming: Message, channels: Mapping[str, int], classes: int, featu
     if kind == "query.erase":
         return Allowed(no_array, ERASED.__contains__)
     if kind == "query.attribute":
-        return Allowed(channel_indices(channels), (QUERY_NUMBERS | {FORGET_RATE}).__contains__)
+        return Allowed(channel_indices(channels), (QUERY_NUMBERS | STEP_NUMBERS.keys()).__contains__)
     if kind == "query.activations":
         return Allowed(score_per_class_and_channel(channels, classes), QUERY_NUMBERS.__contains__)
     if kind == "query.prototypes":
@@ -181,8 +181,8 @@ def _check_metrics(kind: str, record: MetricRecord, allowed: Allowed) -> None:
             raise _refused(kind, where, f"each sample once, and {MINIMUM_SAMPLES} samples at least")
         if what in SUMMED_OVER.values() and not MINIMUM_SAMPLES <= number <= samples:  # type: ignore[operator]
             raise _refused(kind, where, f"a number of samples, {MINIMUM_SAMPLES} at least")
-        if key == FORGET_RATE and number not in FORGET_RATES.values():
-            raise _refused(kind, where, f"one of {', '.join(map(str, sorted(set(FORGET_RATES.values()))))}")
+        if key in STEP_NUMBERS and number not in STEP_NUMBERS[key]:
+            raise _refused(kind, where, f"one of {', '.join(map(str, sorted(STEP_NUMBERS[key])))}")
         told_of_several = key == "loss" or key in OF_SEVERAL
         if told_of_several and kind.startswith("train.") and not _are_several(record.get("num-examples")):
             raise _refused(kind, where, f"a mean over {MINIMUM_SAMPLES} samples at least")

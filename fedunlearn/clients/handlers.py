@@ -44,7 +44,8 @@ from fedunlearn.strategies.content import (
     state_of,
 )
 from fedunlearn.strategies.method import Phase, Reply, Work, methods
-from fedunlearn.tasks.cohort import LocalTraining, train_one
+from fedunlearn.tasks.cohort import train_one
+from fedunlearn.tasks.local_training import LocalTraining
 from fedunlearn.tasks.training import TrainingResult, train_locally
 
 State = dict[str, torch.Tensor]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedunlearn.config import FederationSettings, UnlearnSettings, make_settings
+from fedunlearn.config import FederationSettings, UnlearnSettings, make_settings, recovery_passes
 from fedunlearn.errors import SettingsError
 from fedunlearn.strategies import methods
 from fedunlearn.strategies.method import Method, checked_phases, training_hook
@@ -44,16 +44,18 @@ def unlearn_settings(
     """Checked settings of one unlearning.
 
     Args:
-        recipe: the federation's own, whose rounds and local epochs a method that trains in full (retraining) takes
-            where none are given; any other takes the defaults of `UnlearnSettings`.
+        recipe: the federation's own. Where none are given, a method that trains in full (retraining) takes its rounds
+            and local epochs, and any other half of its local epochs. None: the defaults of `UnlearnSettings`.
 
     Raises:
         UnknownName: no such method.
         SettingsError: a setting is wrong.
     """
+    if recipe is not None and not _trains_in_full(method):
+        local_epochs = local_epochs or recovery_passes(recipe.local_epochs)
     if method == AUTO:
         return _for_whichever(ratio, rounds, local_epochs, dict(options or {}))
-    if recipe is not None and getattr(methods.get(method), "trains_in_full", False):
+    if recipe is not None and _trains_in_full(method):
         rounds, local_epochs = rounds or recipe.rounds, local_epochs or recipe.local_epochs
     values: dict[str, Any] = {"method": method, "ratio": dict(ratio) if isinstance(ratio, Mapping) else ratio}
     own = dict(options or {})
@@ -66,6 +68,10 @@ def unlearn_settings(
     settings = make_settings(UnlearnSettings, {**values, "options": own})
     checked_phases(methods.get(method), settings, settings.rounds)
     return settings
+
+
+def _trains_in_full(method: str) -> bool:
+    return method != AUTO and getattr(methods.get(method), "trains_in_full", False)
 
 
 def _for_whichever(

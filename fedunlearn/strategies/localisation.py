@@ -37,17 +37,22 @@ DEVIATIONS = 1.5
 NEGLIGIBLE = 0.1
 """Nothing is taken when a smaller share of the target's kind of samples, class by class, is its own and the excess is
 none of its own either: a model retrained without it hardly differs."""
-HEAVY, MOST = 3.0, 0.9
-"""Samples learned by heart against the rest hang on the channels this many times as strongly as ordinary ones, and
-on nearly all channels: no few of them can be singled out. Then this share of a layer is taken."""
+HEAVY = 3.0
+"""Samples learned by heart against the rest hang on the channels this many times as strongly as ordinary ones, and on
+nearly all channels: none can be singled out, and all are taken."""
 
 
 Influence = Literal["concentrated", "by-heart", "spread", "none"]
 """How the forget set's influence lies in the model, as the target reads it off the attribution."""
-FORGET_RATES: Mapping[Influence, float] = {"concentrated": 0.6, "by-heart": 0.0, "spread": 0.1, "none": 0.0}
+FORGET_RATES: Mapping[Influence, float] = {"concentrated": 0.6, "by-heart": 0.3, "spread": 0.1, "none": 0.0}
 """Learning rate of the target's own step, as a multiple of the rounds'; 0: none is taken, and the channels are reset.
-The others relearn part of what is spread, and what was learned by heart has no channels of its own to change."""
-FORGET_RATE = "forget-rate"
+The others relearn part of what is spread."""
+REWINDS: Mapping[Influence, float] = {"concentrated": 0.0, "by-heart": 0.9, "spread": 0.0, "none": 0.0}
+"""How much of the way back to the start of training the channels go before that step. What was learned by heart
+outlives the step alone."""
+FORGET_RATE, REWIND = "forget-rate", "rewind"
+STEP_NUMBERS = {FORGET_RATE: frozenset(FORGET_RATES.values()), REWIND: frozenset(REWINDS.values())}
+"""What a target may say of its step, by the number's name."""
 
 
 class TooFewReferences(ClientError):
@@ -96,10 +101,11 @@ def collect_reference(state: State, replies: Sequence[ClientReply]) -> State:
         )
     counts = [int(reply.metrics["num-examples"]) for reply in replies]
     reference = weighted_mean([_layers(reply.arrays) for reply in replies], counts)
-    remaining = [reply for reply in replies if reply.role == "remaining"]
+    # Where everybody forgets something, what they retain shows how far clients are from each other.
+    remaining = [reply for reply in replies if reply.role == "remaining"] or replies
     scores = [_tensors(_layers(reply.arrays)) for reply in remaining]
-    totals = excess_totals(scores, [int(reply.metrics["num-examples"]) for reply in remaining]) or [0.0]
-    masses = [mass(one) for one in scores] or [0.0]
+    totals = excess_totals(scores, [int(reply.metrics["num-examples"]) for reply in remaining])
+    masses = [mass(one) for one in scores]
     arrays = {f"{REFERENCE}{layer}": array for layer, array in reference.items()}
     arrays[CLASSES] = np.stack([reply.arrays[CLASSES] for reply in replies]).sum(axis=0, dtype=np.float32)
     arrays[SPREAD] = np.array([np.mean(totals) + DEVIATIONS * np.std(totals)], np.float32)
@@ -133,8 +139,8 @@ def select_channels(work: Work) -> Reply:
     )
     # Without classes there is no nearest wrong one to give a sample to.
     rate = FORGET_RATES[influence] if isinstance(work.task, LogitsTask) else 0.0
-    numbers = {"num-examples": len(samples), "seconds": time.monotonic() - started, FORGET_RATE: rate}
-    return Reply(mask.to_arrays(), numbers)
+    step = {FORGET_RATE: rate, REWIND: REWINDS[influence]}
+    return Reply(mask.to_arrays(), {"num-examples": len(samples), "seconds": time.monotonic() - started, **step})
 
 
 def influence_of(own: Scores, reference: Scores, owned: float, spread: float, masses: Sequence[float]) -> Influence:
@@ -161,13 +167,13 @@ def influence_of(own: Scores, reference: Scores, owned: float, spread: float, ma
 def read_off(influence: Influence, own: Scores, reference: Scores, layout: Layout) -> ChannelMask:
     """The channels that the attribution itself asks for: what covers 95 % of the excess, small as that may be.
 
-    What was learned by heart asks for most of every layer; where nothing sets the forget set apart there are none, so
+    What was learned by heart asks for all; where nothing sets the forget set apart there are none, so
     that plain fine-tuning is left.
     """
     if influence == "none":
         return ChannelMask.empty(layout)
     if influence == "by-heart":
-        return top_ratio(rank("excess", own, reference), MOST, layout)
+        return ChannelMask.full(layout)
     return auto_mask(own, reference)
 
 

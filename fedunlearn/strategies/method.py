@@ -21,8 +21,8 @@ from fedunlearn.errors import SettingsError
 from fedunlearn.registry import Registry
 from fedunlearn.strategies.history import NO_HISTORY, History
 from fedunlearn.tasks.base import Task
-from fedunlearn.tasks.cohort import LocalTraining
 from fedunlearn.tasks.device import THIS_PROCESSOR, Device
+from fedunlearn.tasks.local_training import LocalTraining
 from fedunlearn.tasks.training import TrainingResult, TrainingSettings
 
 Role = Literal["target", "remaining"]

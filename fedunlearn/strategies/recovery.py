@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.strategies.aggregation import average
 from fedunlearn.strategies.method import Down, Phase, Reply, State, Work
-from fedunlearn.tasks.cohort import LocalTraining, train_one
+from fedunlearn.tasks.cohort import train_one
+from fedunlearn.tasks.local_training import LocalTraining
 from fedunlearn.tasks.training import TrainingResult, TrainingSettings, train_locally
 
 

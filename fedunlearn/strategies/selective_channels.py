@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fedunlearn.channels.reset import reset_rows, reset_values
+from fedunlearn.channels.reset import part_way, reset_rows, reset_values
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.strategies.aggregation import Average, RunningAverage, mean_number
 from fedunlearn.strategies.forgetting import ascend, forget_phase, relabel, towards_unseen
 from fedunlearn.strategies.localisation import (
     FORGET_RATE,
-    FORGET_RATES,
     REFER,
+    REWIND,
+    STEP_NUMBERS,
     check_localisation,
     select_channels,
     send_arrays,
@@ -112,27 +113,32 @@ def _reset(state: State, replies: Sequence[ClientReply]) -> State:
     return _reset_channels(_keep(state, replies))
 
 
-def _reset_channels(state: State) -> State:
+def _reset_channels(state: State, share: float = 1.0) -> State:
+    """The selected channels that share of the way back."""
     if state.mask is None:
         return state
     values = reset_values(state.initial or state.fresh, state.fresh, state.layout)
+    if share < 1:
+        values = part_way(state.model, values, share)
     return replace(state, model=reset_rows(state.model, state.mask, state.layout, values))
 
 
 def _shrink_or_reset(state: State, replies: Sequence[ClientReply]) -> State:
-    """The targets' mask, and the rate of their step; the selected channels are reset where they ask for none."""
+    """The targets' mask, and the step they ask for; the selected channels are reset where they ask for none."""
     state = _keep(state, replies)
     counts = [reply.metrics["num-examples"] for reply in replies]
-    rate = mean_number([_rate_of(reply) for reply in replies], counts)
+    rate, share = (mean_number([_said(reply, name) for reply in replies], counts) for name in (FORGET_RATE, REWIND))
     if state.mask is None or not rate:
         return _reset_channels(state)
+    if share:
+        state = _reset_channels(state, share)
     return replace(state, arrays={**state.arrays, FORGET_RATE: np.array([rate])})
 
 
-def _rate_of(reply: ClientReply) -> float:
-    """The rate that a target asks for; at most the highest that an honest one would."""
-    rate = reply.metrics.get(FORGET_RATE, 0.0)
-    return min(max(rate, 0.0), max(FORGET_RATES.values())) if math.isfinite(rate) else 0.0
+def _said(reply: ClientReply, name: str) -> float:
+    """A number of the step that a target asks for; at most the highest that an honest one would."""
+    number = reply.metrics.get(name, 0.0)
+    return min(max(number, 0.0), max(STEP_NUMBERS[name])) if math.isfinite(number) else 0.0
 
 
 def _ask_to_shrink(state: State) -> Down | None:

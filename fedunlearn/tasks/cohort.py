@@ -8,48 +8,29 @@ compiled) it does the computing.
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import time
-import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from fedunlearn.channels.packing import Portion
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError
-from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.cohort_choice import BATCHES_FOR_TRIAL, LARGEST, Choice, Choices, Size
 from fedunlearn.tasks.device import THIS_PROCESSOR, Device, Upload
+from fedunlearn.tasks.local_training import LocalTraining, alike
 from fedunlearn.tasks.selected_parameters import SelectedParameters
 from fedunlearn.tasks.side_by_side import SideBySide
 from fedunlearn.tasks.stacked_parameters import StackedParameters
-from fedunlearn.tasks.training import (
-    TrainingResult,
-    TrainingSettings,
-    modes_kept,
-    shuffled_batches,
-    train_locally,
-)
+from fedunlearn.tasks.stacking import LossOfModel, first_line, not_stackable
+from fedunlearn.tasks.training import TrainingResult, modes_kept, train_locally
 
 logger = logging.getLogger("fedunlearn.clients")
-
-
-class LocalTraining(NamedTuple):
-    """One client's training, ready to be done: the arguments of `train_locally`, in its order."""
-
-    task: Task
-    model: nn.Module
-    samples: Samples
-    settings: TrainingSettings
-    generator: torch.Generator
-    portion: Portion | None = None
 
 
 def train_cohort(
@@ -83,7 +64,7 @@ def train_cohort(
     if known.refused is not None and size != "auto":
         logger.info("clients are trained one by one: %s", known.refused)
     most = LARGEST if size == "auto" else size
-    if known.refused is not None or not _alike(trainings) or (device.plain and most < 2):
+    if known.refused is not None or not alike(trainings) or (device.plain and most < 2):
         return [train_one(one, device) for one in trainings]
     results: list[TrainingResult] = []
     parts = [trainings[start : start + most] for start in range(0, len(trainings), most)]
@@ -102,7 +83,7 @@ def train_one(training: LocalTraining, device: Device) -> TrainingResult:
     """`train_locally` where the device says."""
     if device.plain:
         return train_locally(*training)
-    if _not_stackable(training) is None:
+    if not_stackable(training.task, training.model, training.samples) is None:
         return _Cohort([training], Choice(), 1, device, next(_uploads([[training]], device))).train()[0]
     inputs, labels = device.upload(training.samples.inputs, training.samples.labels).wait()
     try:
@@ -121,7 +102,7 @@ class _Cohort:
     ) -> None:
         first = trainings[0]
         settings = first.settings
-        batches = [_batches(one) for one in trainings]
+        batches = [one.batches() for one in trainings]
         # Those with most full batches in front: whoever still has one is among the first so many.
         self._order = sorted(range(len(trainings)), key=lambda i: -_full(batches[i], settings.batch_size))
         self._trainings = [trainings[i] for i in self._order]
@@ -134,7 +115,7 @@ class _Cohort:
         self._parameters = StackedParameters(
             [one.model for one in self._trainings], first.portion, settings, device.torch_device
         )
-        self._loss = _Loss(first.task, first.model)
+        self._loss = LossOfModel(first.task, first.model)
         starts = [0]
         for one in trainings:
             starts.append(starts[-1] + len(one.samples))
@@ -253,7 +234,7 @@ class _Cohort:
         try:
             together, losses = _timed(lambda: self._side_by_side(clients))
         except Exception as error:  # whatever a model of the user's raises
-            self._choice.refused = f"its layers cannot be put side by side ({_first_line(error)})"
+            self._choice.refused = f"its layers cannot be put side by side ({first_line(error)})"
             logger.info("clients are trained one by one: %s", self._choice.refused)
             self._parameters.restore(clients, before)
             together, losses = math.inf, []
@@ -287,29 +268,6 @@ class _Cohort:
         return TrainingResult(float(total) / seen, len(self._losses[client]), len(training.samples))
 
 
-class _Loss(nn.Module):
-    """A task's losses as a function of a model's parameters, whatever the task does with the model."""
-
-    def __init__(self, task: Task, model: nn.Module) -> None:
-        super().__init__()
-        self._task = task
-        self.model = model
-
-    def forward(self, raw: Tensor, labels: Tensor) -> Tensor:
-        """The loss of each sample, N."""
-        return self._task.loss(self.model, self._task.inputs(raw), labels)
-
-
-def _batches(training: LocalTraining) -> list[Tensor]:
-    """All batches of all epochs, drawn as `train_locally` draws them."""
-    count, how = len(training.samples), training.settings
-    return [
-        batch
-        for _ in range(how.local_epochs)
-        for batch in shuffled_batches(count, how.batch_size, training.generator, pairs_needed=False)
-    ]
-
-
 def _full(batches: Sequence[Tensor], size: int) -> int:
     return sum(len(batch) == size for batch in batches)
 
@@ -335,10 +293,10 @@ def _uploads(parts: Sequence[Sequence[LocalTraining]], device: Device) -> Iterat
 
 def _known(training: LocalTraining, choices: Choices, device: Device, exact: bool) -> Choice:
     """What is known of trainings such as this one, looked at if it is the first."""
-    known = choices.of((exact, *_key(training, device)))
+    known = choices.of((exact, *training.key(device)))
     if not known.begun:
         known.begun = True
-        known.refused = _not_stackable(training)
+        known.refused = not_stackable(training.task, training.model, training.samples)
         if exact and device.plain and _is_partly_frozen(training):
             known.refused = "part of the model is frozen, which training one by one makes use of"
     return known
@@ -347,70 +305,6 @@ def _known(training: LocalTraining, choices: Choices, device: Device, exact: boo
 def _is_partly_frozen(training: LocalTraining) -> bool:
     with SelectedParameters(training.model, training.portion) as selected:
         return selected.some_are_frozen
-
-
-def _not_stackable(training: LocalTraining) -> str | None:
-    """Why a model of several clients cannot be one computation, as `vmap` judges it; None when it can."""
-    model, samples = copy.deepcopy(training.model).train(), training.samples
-    loss = _Loss(training.task, model)
-    raw, labels = (torch.stack([tensor[:2]] * 2) for tensor in (samples.inputs, samples.labels))
-    values = {f"model.{name}": torch.stack([p.detach()] * 2) for name, p in model.named_parameters()}
-    before = {name: (buffer, buffer.clone()) for name, buffer in model.named_buffers()}
-
-    def losses(values: dict[str, Tensor], raw: Tensor, labels: Tensor) -> Tensor:
-        result: Tensor = functional_call(loss, values, (raw, labels))
-        return result
-
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            # What has no batching rule makes stacking slow, and that is measured before it is done.
-            warnings.filterwarnings("ignore", message="There is a performance drop")
-            vmap(losses, randomness="error")(values, raw, labels)
-    except Exception as error:  # whatever a model of the user's raises
-        return f"the model cannot be stacked ({_first_line(error)})"
-    for name, buffer in model.named_buffers():
-        same, value = before[name]
-        if buffer is not same or not torch.equal(buffer, value):
-            return f"the model changes its buffer {name!r} in training"
-    return None
-
-
-def _alike(trainings: Sequence[LocalTraining]) -> bool:
-    """Whether they differ in nothing but weights, samples and their order, and no model is met twice."""
-    first = trainings[0]
-    return len({id(one.model) for one in trainings}) == len(trainings) and all(
-        one.task == first.task
-        and one.settings == first.settings
-        and one.portion == first.portion
-        and one.samples.inputs.shape[1:] == first.samples.inputs.shape[1:]
-        and one.samples.inputs.dtype == first.samples.inputs.dtype
-        and _parameters(one.model) == _parameters(first.model)
-        for one in trainings[1:]
-    )
-
-
-def _parameters(model: nn.Module) -> Hashable:
-    return type(model), tuple((n, p.shape, p.dtype, p.requires_grad) for n, p in model.named_parameters())
-
-
-def _key(training: LocalTraining, device: Device) -> tuple[Hashable, ...]:
-    """What the choice depends on: everything that decides which operations a step consists of, and their shapes."""
-    settings, portion = training.settings, training.portion
-    moving = None if portion is None else tuple((n, None if r is None else len(r)) for n, r in portion.rows.items())
-    return (
-        device,
-        type(training.task),
-        training.task.name,
-        repr(training.model),
-        _parameters(training.model),
-        moving,
-        tuple(training.samples.inputs.shape[1:]),
-        training.samples.inputs.dtype,
-        settings.batch_size,
-        settings.momentum > 0,
-        settings.weight_decay > 0,
-        settings.proximal_mu > 0,
-    )
 
 
 @contextmanager
@@ -445,7 +339,3 @@ def _timed(compute: Callable[[], Any]) -> tuple[float, Any]:
     started = time.thread_time()
     result = compute()
     return time.thread_time() - started, result
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

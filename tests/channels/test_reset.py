@@ -8,7 +8,7 @@ import torch
 from fedunlearn.channels.layout import channel_layout
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import digest_state
-from fedunlearn.channels.reset import reset_rows, reset_values
+from fedunlearn.channels.reset import part_way, reset_rows, reset_values
 from fedunlearn.errors import SettingsError
 
 
@@ -66,3 +66,12 @@ def test_reset_values_are_the_initial_ones_but_in_the_last_layer_of_channels(bui
     last = {*layout.groups[-1].parameters, *layout.groups[-1].buffers}
     assert {key for key, value in values.items() if bool((value == 1).all())} == last and last
     assert {key for key, value in values.items() if bool((value == 0).all())} == set(values) - last
+
+
+def test_part_of_the_way_is_a_straight_line_and_whole_numbers_are_not_mixed() -> None:
+    state = {"weight": torch.tensor([[1.0, -2.0]]), "seen": torch.tensor(7)}
+    values = {"weight": torch.tensor([[3.0, 8.0]]), "seen": torch.tensor(2)}
+    found = part_way(state, values, 0.9)
+    assert torch.allclose(found["weight"], torch.tensor([[2.8, 7.0]])) and found["seen"] == 2
+    assert torch.equal(part_way(state, values, 0.0)["weight"], state["weight"])
+    assert torch.equal(part_way(state, values, 1.0)["weight"], values["weight"])

@@ -17,7 +17,7 @@ from fedunlearn.clients.site import Site
 from fedunlearn.engines.local import FIRST_NODE_ID, LocalGrid
 from fedunlearn.errors import ClientError
 from fedunlearn.strategies.content import ARRAYS, CONFIG, FLAGS, METRICS, array_record
-from fedunlearn.strategies.localisation import FORGET_RATE, FORGET_RATES
+from fedunlearn.strategies.localisation import FORGET_RATE, REWIND, STEP_NUMBERS
 from fedunlearn.tasks import get_task
 from fedunlearn.tasks.base import ImageToImageTask
 from fedunlearn.tasks.training import evaluate
@@ -331,12 +331,13 @@ def test_a_mask_holds_indices_of_channels_only(indices: list[int]) -> None:
 
 
 @pytest.mark.parametrize("number", [0.1234, -0.1, 1, 7.0, float("nan")])
-def test_the_rate_of_a_step_is_one_of_those_that_localisation_knows(number: float) -> None:
+@pytest.mark.parametrize(("name", "known"), [(FORGET_RATE, r"0\.0, 0\.1, 0\.3, 0\.6"), (REWIND, r"0\.0, 0\.9")])
+def test_what_a_target_says_of_its_step_is_what_localisation_knows(name: str, known: str, number: float) -> None:
     """Any other number could be a loss."""
-    for rate in FORGET_RATES.values():
-        check(a_message("query.attribute"), metrics(**{FORGET_RATE: rate}), {LAYER: 16}, 10)
-    with pytest.raises(ClientError, match=r"metrics\['forget-rate'\].*expected one of 0\.0, 0\.1, 0\.6"):
-        check(a_message("query.attribute"), metrics(**{FORGET_RATE: number}), {LAYER: 16}, 10)
+    for allowed in STEP_NUMBERS[name]:
+        check(a_message("query.attribute"), metrics(**{name: allowed}), {LAYER: 16}, 10)
+    with pytest.raises(ClientError, match=rf"metrics\['{name}'\].*expected one of {known}"):
+        check(a_message("query.attribute"), metrics(**{name: number}), {LAYER: 16}, 10)
 
 
 def test_counts_cannot_exceed_the_samples() -> None:

@@ -126,7 +126,7 @@ def test_flwr_run_trains_the_federation_into_the_folder_out(tmp_path, environmen
         super_link,
         "--stream",
         "--federation-config",
-        "num-supernodes=2 client-resources-num-cpus=1",
+        "num-supernodes=2 client-resources-num-cpus=2",
         "-c",
         f"out='{out}' task='digits' clients=2 rounds=1 local-epochs=1",
     )

@@ -17,6 +17,7 @@ from fedunlearn.self_test.run import SelfTest, run_self_test
 
 FEDERATION = {
     "task": "digits",
+    "network": "perceptron",
     "clients": 4,
     "partition": "iid",
     "rounds": 6,

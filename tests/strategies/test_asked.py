@@ -15,7 +15,11 @@ def test_retraining_takes_the_whole_recipe_and_others_their_own() -> None:
     shorter = unlearn_settings("retrain", rounds=2, recipe=RECIPE)
     assert (shorter.rounds, shorter.local_epochs) == (2, 4)
     selective = unlearn_settings("selective-channels", recipe=RECIPE)
-    assert (selective.rounds, selective.local_epochs) == (3, 1)
+    assert (selective.rounds, selective.local_epochs) == (3, 2)
+    once = unlearn_settings("selective-channels", local_epochs=1, recipe=RECIPE)
+    assert (once.rounds, once.local_epochs) == (3, 1)
+    assert unlearn_settings("selective-channels").local_epochs == 1
+    assert unlearn_settings(AUTO, recipe=RECIPE).local_epochs == 2
 
 
 def test_what_is_wrong_is_told() -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -10,15 +8,17 @@ from hypothesis import strategies as st
 
 from fedunlearn.channels.layout import Layout
 from fedunlearn.channels.mask import ChannelMask
+from fedunlearn.channels.selection import excess_totals
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import SettingsError
 from fedunlearn.strategies.localisation import (
     FORGET_RATE,
     FORGET_RATES,
-    MOST,
+    REWINDS,
     TooFewReferences,
     check_localisation,
     class_counts,
+    collect_reference,
     influence_of,
     owned_share,
     read_off,
@@ -62,7 +62,7 @@ def test_the_ratio_is_read_off(place) -> None:
     covering = sizes_of(place, spread=0.0)
     assert all(0.9 * n / 2 <= size <= n / 2 for size, n in zip(covering, channels, strict=True))
     assert sizes_of(place) == covering
-    assert sizes_of(place, masses=(0.0, 0.0)) == [math.ceil(MOST * n) for n in channels]
+    assert sizes_of(place, masses=(0.0, 0.0)) == channels
     assert sizes_of(place, owned=0.01) == []
 
 
@@ -149,7 +149,8 @@ def test_the_rate_of_the_forget_step_follows_from_how_the_influence_lies(place) 
     assert influence_of(own, reference, **{**evidence, "spread": 0.0}) == "concentrated"
     assert influence_of(own, reference, **{**evidence, "masses": (0.1, 0.2)}) == "by-heart"
     assert influence_of(own, reference, **{**evidence, "owned": 0.0}) == "none"
-    assert FORGET_RATES["concentrated"] > FORGET_RATES["spread"] > FORGET_RATES["by-heart"] == 0
+    assert FORGET_RATES["concentrated"] > FORGET_RATES["by-heart"] > FORGET_RATES["spread"] > FORGET_RATES["none"] == 0
+    assert {influence for influence, share in REWINDS.items() if share} == {"by-heart"}
 
 
 def test_a_target_says_the_rate_with_its_mask(place) -> None:
@@ -161,3 +162,26 @@ def test_a_target_says_the_rate_with_its_mask(place) -> None:
         for a in r.outcome.answers
     ]
     assert len(said) == 1 and said[0] in FORGET_RATES.values()
+
+
+def test_where_everybody_forgets_what_they_retain_is_what_the_forgotten_is_held_against(place) -> None:
+    """Without any remaining client nothing is known to be ordinary, and all would seem concentrated."""
+    settings = UnlearnSettings(rounds=1, ratio=0.3)
+    layout, rng = place.session.architecture.layout, np.random.default_rng(0)
+    for role in ("remaining", "target"):
+        replies = [
+            ClientReply(
+                client,
+                role,
+                {g.layer: rng.random(g.channels, np.float32) for g in layout.groups}
+                | {"classes": np.ones(10, np.float32)},
+                {"num-examples": 30},
+            )
+            for client in range(4)
+        ]
+        found = collect_reference(place.state("client", settings), replies).arrays
+        totals = excess_totals(
+            [{n: torch.from_numpy(a) for n, a in r.arrays.items() if n != "classes"} for r in replies], [30] * 4
+        )
+        assert found["spread"][0] == pytest.approx(np.mean(totals) + 1.5 * np.std(totals)) and found["spread"][0] > 0
+        assert found["masses"][1] >= found["masses"][0] > 0

@@ -11,12 +11,12 @@ import torch
 from fedunlearn.channels.attribution import attribution_methods
 from fedunlearn.channels.mask import ChannelMask, votes
 from fedunlearn.channels.packing import digest_state, pack
-from fedunlearn.channels.reset import reset_rows, reset_values
+from fedunlearn.channels.reset import part_way, reset_rows, reset_values
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import ClientError
 from fedunlearn.federation import Federation
-from fedunlearn.strategies.localisation import FORGET_RATE, FORGET_RATES, RANKINGS
+from fedunlearn.strategies.localisation import FORGET_RATE, FORGET_RATES, RANKINGS, REWIND, REWINDS
 from fedunlearn.strategies.method import ClientReply, methods
 from fedunlearn.strategies.nearest_label import nearest_wrong_labels, shrink
 from fedunlearn.strategies.selective_channels import STEPS
@@ -89,9 +89,23 @@ def test_what_is_concentrated_is_given_to_the_nearest_wrong_classes(place, influ
     assert FORGET_RATE not in state.arrays
 
 
-@pytest.mark.parametrize("name", ["by-heart", "none"])
-def test_what_was_learned_by_heart_is_reset(place, influence, name: str) -> None:
-    influence(name)
+def test_what_was_learned_by_heart_goes_most_of_the_way_back_before_it_is_given(place, influence) -> None:
+    influence("by-heart")
+    state, witness = served(place, "shrink")
+    number = next(n for n, report in enumerate(witness.reports) if report.phase.message == "train.forget")
+    base, before = witness.before[0].model, witness.before[number].model
+    values = reset_values(state.initial, state.fresh, state.layout)
+    there = part_way(base, values, 0.9)
+    assert digest_state(before) == digest_state(reset_rows(base, state.mask, state.layout, there))
+    assert any(not torch.equal(base[name], before[name]) for name in before)
+    # From there the target takes its step, in the same rows.
+    after = witness.after[number].model
+    moved = {name for name in after if not torch.equal(before[name], after[name])}
+    assert moved and moved <= set(state.portion.rows)
+
+
+def test_what_has_no_influence_of_its_own_is_reset_where_a_ratio_is_named(place, influence) -> None:
+    influence("none")
     shrunk, witness = served(place, "shrink")
     reset, _ = served(place, "reset")
     assert "train.forget" not in [report.phase.message for report in witness.reports]
@@ -130,7 +144,7 @@ def test_channels_are_reset_when_a_target_leaves_before_its_step(
     assert FORGET_RATE not in state.arrays
 
 
-def test_a_rate_that_is_no_rate_is_cut_back(place) -> None:
+def test_numbers_of_a_step_that_are_none_are_cut_back(place) -> None:
     state = place.state("client", UnlearnSettings(ratio=0.3))
     mask = ChannelMask.full(state.layout).cut_back(
         votes([ChannelMask.full(state.layout)], state.layout), 0.3, state.layout
@@ -140,6 +154,12 @@ def test_a_rate_that_is_no_rate_is_cut_back(place) -> None:
         reply = ClientReply(1, "target", mask.to_arrays(), {"num-examples": 30, FORGET_RATE: said})
         arrays = attribute.combine(state, [reply]).arrays
         assert (arrays[FORGET_RATE][0] if FORGET_RATE in arrays else None) == kept
+    values = reset_values(state.initial or state.fresh, state.fresh, state.layout)
+    for said, share in ((7.0, max(REWINDS.values())), (-1.0, 0.0), (math.nan, 0.0)):
+        reply = ClientReply(1, "target", mask.to_arrays(), {"num-examples": 30, FORGET_RATE: 0.3, REWIND: said})
+        found = attribute.combine(state, [reply]).model
+        wanted = reset_rows(state.model, mask, state.layout, part_way(state.model, values, share))
+        assert digest_state(found) == digest_state(wanted)
 
 
 def channels(state) -> dict[str, int]:

@@ -18,9 +18,10 @@ from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError, SettingsError
 from fedunlearn.models import networks
 from fedunlearn.tasks import ClassificationTask, cohort
-from fedunlearn.tasks.cohort import LocalTraining, could_gain, train_cohort, train_one
+from fedunlearn.tasks.cohort import could_gain, train_cohort, train_one
 from fedunlearn.tasks.cohort_choice import Choice, Choices
 from fedunlearn.tasks.device import THIS_PROCESSOR, Device
+from fedunlearn.tasks.local_training import LocalTraining
 from fedunlearn.tasks.randomness import isolated_seed
 from fedunlearn.tasks.training import TrainingResult, TrainingSettings, train_locally
 

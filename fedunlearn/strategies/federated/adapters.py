@@ -32,7 +32,8 @@ from fedunlearn.strategies.method import (
 )
 from fedunlearn.strategies.option import positive, whole
 from fedunlearn.strategies.recovery import RECOVER, local_recipe
-from fedunlearn.tasks.cohort import LocalTraining, train_one
+from fedunlearn.tasks.cohort import train_one
+from fedunlearn.tasks.local_training import LocalTraining
 
 LAYERS, SHARE = 2, 0.5
 """How many layers get an adapter, and of what share of their rows."""

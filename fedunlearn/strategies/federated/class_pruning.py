@@ -22,7 +22,7 @@ from fedunlearn.strategies.method import ClientReply, Down, ModelState, Need, Ph
 from fedunlearn.strategies.option import positive
 from fedunlearn.strategies.recovery import Recovery, local_recipe
 from fedunlearn.tasks.base import with_classes
-from fedunlearn.tasks.cohort import LocalTraining
+from fedunlearn.tasks.local_training import LocalTraining
 
 RATE = 0.05
 """Share of all channels that is pruned."""

@@ -28,7 +28,7 @@ from fedunlearn.strategies.option import choice, number, whole
 from fedunlearn.strategies.passes import wrong_labels
 from fedunlearn.strategies.recovery import Recovery, local_recipe, send_packed
 from fedunlearn.tasks.base import with_classes
-from fedunlearn.tasks.cohort import LocalTraining
+from fedunlearn.tasks.local_training import LocalTraining
 from fedunlearn.tasks.training import TrainingResult, evaluate, train_locally
 
 RATIO = 0.1
