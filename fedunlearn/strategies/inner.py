@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
-from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
@@ -27,10 +25,6 @@ STRATEGIES: Mapping[str, type[Strategy]] = {
     "multikrum": flower.MultiKrum,
     "bulyan": flower.Bulyan,
 }
-
-_MESSAGES_OF = "_construct_messages"
-"""How FedAvg and what Flower derives from it make their messages; a Flower without it is asked for all of them."""
-_flowers_messages = getattr(flower.FedAvg, _MESSAGES_OF, object())
 
 # Exactly these classes: a subclass may do something else with the single replies.
 _ARE_THE_MEAN = (flower.FedAvg, flower.FedProx)
@@ -81,24 +75,6 @@ def make_strategy(spec: str, fraction: float = 1.0) -> Strategy:
 def takes_the_mean(strategy: Strategy) -> bool:
     """Whether it needs nothing but the weighted mean of the replies, so that we may average for it."""
     return type(strategy) in _TAKE_THE_MEAN
-
-
-def request_of(
-    strategy: Strategy, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-) -> tuple[RecordDict | None, int]:
-    """What `strategy` sends in a round (None: nothing), and to how many of the grid's nodes."""
-    if getattr(type(strategy), _MESSAGES_OF, None) is _flowers_messages:
-        # One is enough where Flower makes one for each node, all around the same content.
-        setattr(
-            strategy,
-            _MESSAGES_OF,
-            lambda record, nodes, kind: [Message(record, nodes[0], kind)] * len(nodes) if nodes else [],
-        )
-    try:
-        messages = list(strategy.configure_train(server_round, arrays, config, grid))
-    finally:
-        vars(strategy).pop(_MESSAGES_OF, None)
-    return messages[0].content if messages else None, len(messages)
 
 
 def is_the_mean(strategy: Strategy) -> TypeGuard[flower.FedAvg]:

@@ -22,7 +22,7 @@ from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.combined_reply import CombinedReply
 from fedunlearn.strategies.content import ARRAYS, numpy_arrays, payload_bytes, state_of, state_record
 from fedunlearn.strategies.exchange import Outcome
-from fedunlearn.strategies.inner import forget_optimizer_state, is_the_mean, request_of, takes_the_mean
+from fedunlearn.strategies.inner import forget_optimizer_state, is_the_mean, takes_the_mean
 from fedunlearn.strategies.localisation import TooFewReferences
 from fedunlearn.strategies.method import ModelState, State, methods
 from fedunlearn.strategies.reception import Answer, Reception, Sent, nothing_but_finite
@@ -126,13 +126,14 @@ class UnlearningStrategy(Strategy):
             raise ClientError("no client has samples left to train on; the federation cannot go on.")
         config["seed"] = self.seed
         visible = cast(Grid, _Nodes(self.roster, eligible))
-        content, count = request_of(self.inner, number, arrays, config, visible)
-        if content is None:
+        template = list(self.inner.configure_train(number, arrays, config, visible))
+        if not template:
             self._asked = ()
             return []
+        content = template[0].content
         self._model = numpy_arrays(arrays)
         self._down = payload_bytes(content)
-        self._asked = self._choose(eligible, count, number)
+        self._asked = self._choose(eligible, len(template), number)
         nodes = {client: self.roster.members[client].node for client in self._asked}
         self._sent = Sent(nodes, lambda client: content, "train", str(number))
         return self._sent.messages()

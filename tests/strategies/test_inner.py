@@ -1,28 +1,20 @@
 from __future__ import annotations
 
 import random
-from typing import cast
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 
-from fedunlearn.engines.flower_compat import ensure_identity
 from fedunlearn.errors import SettingsError, UnknownName
-from fedunlearn.flower_arrays import live_record
 from fedunlearn.strategies.inner import (
     STRATEGIES,
     forget_optimizer_state,
     make_strategy,
     optimizer_state,
-    request_of,
     restore_optimizer_state,
     takes_the_mean,
 )
-
-ensure_identity()
 
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
@@ -51,39 +43,6 @@ def test_options_are_read() -> None:
 def test_a_wrong_one_gets_a_sentence(spec: str, error: type[Exception], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
         make_strategy(spec)
-
-
-class Nodes:
-    """As much of a grid as a strategy looks at."""
-
-    def get_node_ids(self) -> list[int]:
-        return list(range(100, 110))
-
-
-@pytest.mark.parametrize("name", sorted(STRATEGIES))
-def test_what_a_round_sends_is_what_the_strategy_itself_would_send(name: str) -> None:
-    grid, arrays = cast(Grid, Nodes()), live_record({"w": np.ones(3, np.float32)})
-    messages = list(make_strategy(name, 0.5).configure_train(3, arrays, ConfigRecord({"seed": 1}), grid))
-    made = make_strategy(name, 0.5)
-    content, count = request_of(made, 3, arrays, ConfigRecord({"seed": 1}), grid)
-    assert content == messages[0].content and count == len(messages) == 5
-    # Asked directly, it makes its own messages as before.
-    again = made.configure_train(3, arrays, ConfigRecord(), grid)
-    assert len({message.metadata.dst_node_id for message in again}) == 5
-    assert request_of(make_strategy(name, 0.0), 3, arrays, ConfigRecord(), grid) == (None, 0)
-
-
-def test_a_strategy_with_messages_of_its_own_is_asked_for_all_of_them() -> None:
-    class Own(flower.FedAvg):
-        """Somebody's own, with a content for each node."""
-
-        def _construct_messages(self, record: RecordDict, node_ids: list[int], message_type: str) -> list[Message]:
-            made = [Message(RecordDict({**record, "to": MetricRecord({"node": n})}), n, "train") for n in node_ids]
-            return sorted(made, key=lambda message: message.metadata.dst_node_id)
-
-    grid = cast(Grid, Nodes())
-    content, count = request_of(Own(min_available_nodes=1), 1, live_record({}), ConfigRecord(), grid)
-    assert content is not None and content["to"]["node"] == 100 and count == 10
 
 
 def test_which_are_handed_the_mean() -> None:
