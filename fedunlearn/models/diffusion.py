@@ -44,7 +44,7 @@ class Diffusion(ImageToImageNetwork):
         classes: int,
         widths: tuple[int, ...] = (16, 32),
         attention: bool = False,
-        sampled: int = 10,
+        sampled: int = 5,
         decay: float = 0.95,
     ) -> None:
         super().__init__()
@@ -150,5 +150,6 @@ def _diffusers() -> Any:
     return diffusers
 
 
+networks.register("diffusion-small", partial(Diffusion, widths=(8, 16)))
 networks.register("diffusion", Diffusion)
 networks.register("diffusion-large", partial(Diffusion, widths=(64, 128, 256), attention=True, sampled=50, decay=0.999))

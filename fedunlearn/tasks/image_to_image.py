@@ -27,6 +27,7 @@ from fedunlearn.tasks.randomness import isolated_seed
 
 NETWORKS = (
     "auto-encoder-small",
+    "diffusion-small",
     *(f"{family}{size}" for family in ("auto-encoder", "vq-gan", "diffusion") for size in ("", "-large")),
 )
 DEFAULT_NETWORK = "auto-encoder"
