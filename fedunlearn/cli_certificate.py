@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedunlearn.cli_output import command_output, facts, print_error
+from fedunlearn.cli_output import command, command_output, facts, print_error
 from fedunlearn.cli_status import FAILED
 
 app = typer.Typer(
@@ -39,7 +39,7 @@ def issue(
         from fedunlearn.federation import Federation
 
         issued = Federation.open(run).certify(request, out, heads or ())
-        output.answer(issued, facts(issued), f"Next: fedunlearn certificate verify {issued.bundle}")
+        output.answer(issued, facts(issued), f"Next: {command('certificate', 'verify', issued.bundle)}")
 
 
 @app.command()

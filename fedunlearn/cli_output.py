@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -107,6 +108,11 @@ def estimates(choice: Any) -> list[dict[str, Any]]:
         cost = one["estimate"] or {"rounds": None, "bytes": None, "client_seconds": None}
         rows.append({"method": one["method"], "serves": "yes" if one["serves"] else one["why_not"], **cost})
     return rows
+
+
+def command(*words: object) -> str:
+    """A command of this program as it is typed, whatever blanks a folder's name has."""
+    return shlex.join(["fedunlearn", *map(str, words)])
 
 
 def print_json(document: Any, stream: TextIO) -> None:
