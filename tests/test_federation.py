@@ -154,6 +154,7 @@ def test_a_request_that_is_done_is_served_again_only_for_comparison(federation: 
     assert same == first
     [other] = federation.unlearn(request, method="retrain", rounds=1)
     assert other.digest != first.digest
+    assert (first.served, other.served) == (True, False)
     assert head(federation) == first.digest
     with pytest.raises(RequestError, match="no open request"):
         federation.unlearn()

@@ -74,7 +74,7 @@ def answer(document: Document) -> Answer:
         return Answer("open", "There is no answer yet.", (sentence,), ())
     found = tuple(findings(models, "unlearned"))
     state, headline = _headline(found)
-    sentences = [*_evidence(found, state), *_ability(models)]
+    sentences = [*_method(document), *_evidence(found, state), *_ability(models)]
     if lost := _ability_lost(models):
         headline = _WORSE[state]
         state = "partly" if state in ("forgotten", "mostly") else state
@@ -82,6 +82,12 @@ def answer(document: Document) -> Answer:
     if state == "forgotten" and not lost:
         sentences.append("This is one comparison, not a certificate: chance differences are not yet measured.")
     return Answer(state, headline, tuple(sentences), found)
+
+
+def _method(document: Document) -> list[str]:
+    """The method that made the unlearned model: several may have served a request."""
+    name = (document.get("method") or {}).get("name")
+    return [f"Unlearned by the method “{name}”."] if name else []
 
 
 def _lacks_further(document: Document) -> list[str]:

@@ -124,6 +124,10 @@ def test_what_comes_back_is_told() -> None:
     assert any("had not come back" in line for line in answer(document).sentences)
 
 
+def test_the_method_is_named_first(document: dict[str, Any]) -> None:
+    assert answer(document).sentences[0] == "Unlearned by the method “selective-channels”."
+
+
 def test_the_cost_is_put_beside_that_of_retraining(document: dict[str, Any]) -> None:
     cost = next(line for line in answer(document).sentences if line.startswith("Cost:"))
     assert "3 passes over the data (retraining: 30, 10 times as much)" in cost
