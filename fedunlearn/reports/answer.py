@@ -65,8 +65,8 @@ class Answer:
 def answer(document: Document) -> Answer:
     """Read the document's models and say what they show."""
     models = models_of(document)
-    if void := document.get("void"):
-        return Answer("void", "This experiment shows nothing.", (str(void),), ())
+    if void := str(document.get("void") or ""):
+        return Answer("void", "This experiment shows nothing.", (f"{void[:1].upper()}{void[1:]}",), ())
     missing = [name for name in ("original", "unlearned", "retrained") if name not in models]
     if missing:
         names = " and ".join(f"{'an' if name[0] in 'aou' else 'a'} {name} model" for name in missing)

@@ -70,7 +70,7 @@ def test_doing_nothing_is_not_forgotten() -> None:
 def test_a_void_experiment_says_only_that() -> None:
     said = answer({**document_of(RETRAINED), "void": "the back-door did not take."})
     assert said.state == "void"
-    assert said.sentences == ("the back-door did not take.",)
+    assert said.sentences == ("The back-door did not take.",)
 
 
 @pytest.mark.parametrize("gone", ["original", "unlearned", "retrained"])
