@@ -27,7 +27,9 @@ Request = Annotated[str | None, typer.Option(metavar="ID", help="The deletion re
 def show(
     run: Run,
     kind: Annotated[str | None, typer.Option(help="Only entries of this kind: round, event …")] = None,
-    last: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the last N entries.", show_default="all")] = None,
+    last: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Only the last N entries.", show_default="all")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the entries of RUN's ledger, in order."""
