@@ -115,7 +115,9 @@ def _shown(entry: Entry) -> ShownEntry:
 
 def _in_short(body: Mapping[str, Any]) -> str:
     """An entry's content for a person: what it is about, then other words and numbers, then what has parts."""
-    content = {**(body.get("detail") or {}), **{name: value for name, value in body.items() if name != "detail"}}
+    detail = body.get("detail")
+    content = {**(detail if isinstance(detail, dict) else {}), **body}
+    content.pop("detail", None)
     known = {name: value for name, value in content.items() if value not in (None, "", [], {})}
 
     def place(name: str) -> tuple[bool, int, str]:
