@@ -18,7 +18,14 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", s
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Heads = Annotated[
     list[Path] | None,
-    typer.Option("--heads", metavar="FILE", help="heads.json that a client itself handed over; may be repeated."),
+    # A mistyped name says nothing of the certificate.
+    typer.Option(
+        "--heads",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="heads.json that a client itself handed over; may be repeated.",
+    ),
 ]
 
 
