@@ -21,7 +21,8 @@ def test_controls_stand_in_the_table(federation: Federation) -> None:
 
 def test_a_plant_that_did_not_take_makes_the_experiment_void(tmp_path: Path) -> None:
     # The back-door of another client, which did not take either, is no part of the request.
-    planted = {**TINY, "rounds": 1, "canaries": "client=0,count=40", "backdoor": "client=1,share=0.1,target=1"}
+    backdoor = "client=1,share=0.1,target=1,size=1,value=0"
+    planted = {**TINY, "rounds": 1, "canaries": "client=0,count=40", "backdoor": backdoor}
     federation = Federation.simulate("digits", out=tmp_path / "run", **planted)
     federation.train()
     federation.request_deletion(client=0)

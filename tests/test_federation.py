@@ -282,6 +282,8 @@ def test_two_clients_that_stay_give_no_reference_and_retrain(federation: Federat
     assert (served.method, served.rounds) == ("retrain", TINY["rounds"])
     [event] = ledger(federation).events("reference-refused")
     assert event.request_id == request.id and "needs 3 clients" in event.detail["why"]
+    [why] = served.remarks
+    assert why.startswith("selective-channels was asked for and could not be run: a reference attribution needs 3")
     assert federation.requests()[0].state == "done" and head(federation) == served.digest
 
 
