@@ -28,6 +28,7 @@ from fedunlearn.server.band import (
     record_members,
     retrain_member,
 )
+from fedunlearn.server.branches import served_digest
 from fedunlearn.server.describing import describe
 from fedunlearn.server.heads import share_head
 from fedunlearn.server.judging import Case, case_of, judge_case, measured_figures, served_before
@@ -81,8 +82,10 @@ def settled(tier: str | None, band: int | None) -> tuple[Tier, int]:
     for known, size in TIERS.items():
         if tier != known:
             continue
-        if band is not None and (known == "quick" or band < 1):
-            raise SettingsError(f"band = {band}: expected 1 or more, with an audit that makes one (standard or full).")
+        if band is not None and band < 1:
+            raise SettingsError(f"band = {band}: expected 1 or more.")
+        if band is not None and known == "quick":
+            raise SettingsError("a quick audit makes no band; leave its size out, or give standard or full.")
         return known, size if band is None else band
     raise SettingsError(f"there is no audit {tier!r}; expected one of {', '.join(TIERS)}.")
 
@@ -177,6 +180,7 @@ def _conclude(
     document = _judge(grid, session, roster, case, band, tier, shadows)
     failed = document["verdict"] == "fail"
     document["restored"] = audit_record.restoration(session, case) if failed and restore else None
+    document["in_use"] = served_digest(session) == case.branch.head
     document = clean(document)
     audit_record.publish(session, case, document)
     share_head(grid, session, roster)

@@ -50,7 +50,7 @@ def briefly(kind: str, known: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _tasks() -> list[dict[str, Any]]:
-    from fedunlearn.tasks import tasks
+    from fedunlearn.tasks import LARGE, tasks
     from fedunlearn.tasks.degradations import degradations
     from fedunlearn.tasks.image_to_image import DEFAULT_NETWORK, NETWORKS
 
@@ -59,6 +59,14 @@ def _tasks() -> list[dict[str, Any]]:
         {"name": name, "what": _CLASSES, "default_network": task.default_network, "networks": list(task.networks)}
         for name, task in known
     ]
+    listed.append(
+        {
+            "name": "images:PATH",
+            "what": f"{_CLASSES} Pictures lie in PATH/CLASS/, or in PATH/train/CLASS/ and PATH/test/CLASS/.",
+            "default_network": "groupnorm-cnn, lenet for grey ones",
+            "networks": list(LARGE),
+        }
+    )
     for name in degradations.names():
         kind = degradations.get(name)
         strength = f" =NUMBER: {kind.strength}, {kind.usual:g} where it is left out." if kind.strength else ""

@@ -13,7 +13,7 @@ import typer
 from fedunlearn import __version__, cli_audit, cli_certificate, cli_erase, cli_ledger
 from fedunlearn.catalogue import briefly, catalogue
 from fedunlearn.cli_arguments import parse_numbers, parse_options, parse_ratio
-from fedunlearn.cli_output import command_output, estimates, facts, table
+from fedunlearn.cli_output import command, command_output, estimates, facts, table
 from fedunlearn.cli_status import end_process, exit_status
 from fedunlearn.config import FederationSettings, UnlearnSettings
 
@@ -140,7 +140,7 @@ def simulate(
         output.answer(
             {"run": federation.folder, "settings": federation.settings, "training": training},
             facts(training),
-            f"Next: fedunlearn request {federation.folder} --client 0",
+            f"Next: {command('request', federation.folder, '--client', 0)}",
         )
 
 
@@ -164,7 +164,7 @@ def request(
             classes=parse_numbers("classes", classes),
             samples=parse_numbers("samples", samples),
         )
-        output.answer(filed, facts(filed), f"Next: fedunlearn unlearn {run} --request {filed.id}")
+        output.answer(filed, facts(filed), f"Next: {command('unlearn', run, '--request', filed.id)}")
 
 
 @app.command()
@@ -174,7 +174,8 @@ def requests(run: Run, as_json: Json = False) -> None:
         from fedunlearn.federation import Federation
 
         known = Federation.open(run).requests()
-        shown = table(known) if known else f"No deletion request yet; make one: fedunlearn request {run} --client 0"
+        first = f"No deletion request yet; make one: {command('request', run, '--client', 0)}"
+        shown = table(known) if known else first
         output.answer({"requests": known}, shown)
 
 
@@ -226,7 +227,7 @@ def unlearn(
             **parse_options(option or []),
         )
         chosen = {"chosen": [choice.document() for choice in choices]} if choices else {}
-        output.answer({"unlearned": served, **chosen}, facts(served), f"Next: fedunlearn compare {run}")
+        output.answer({"unlearned": served, **chosen}, facts(served), f"Next: {command('compare', run)}")
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedunlearn.cli_output import command_output, facts, print_error
+from fedunlearn.cli_output import command, command_output, facts, print_error
 from fedunlearn.cli_status import FAILED
 
 app = typer.Typer(
@@ -18,7 +18,14 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", s
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Heads = Annotated[
     list[Path] | None,
-    typer.Option("--heads", metavar="FILE", help="heads.json that a client itself handed over; may be repeated."),
+    # A mistyped name says nothing of the certificate.
+    typer.Option(
+        "--heads",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="heads.json that a client itself handed over; may be repeated.",
+    ),
 ]
 
 
@@ -39,7 +46,7 @@ def issue(
         from fedunlearn.federation import Federation
 
         issued = Federation.open(run).certify(request, out, heads or ())
-        output.answer(issued, facts(issued), f"Next: fedunlearn certificate verify {issued.bundle}")
+        output.answer(issued, facts(issued), f"Next: {command('certificate', 'verify', issued.bundle)}")
 
 
 @app.command()

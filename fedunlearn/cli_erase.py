@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedunlearn.cli_output import command_output, table
+from fedunlearn.cli_output import command, command_output, table
 
 
 def erase(
@@ -29,7 +29,7 @@ def erase(
         lines += [f"Not reached: {why}" for why in found.absent]
         lines += [f"Note: {note}" for note in found.notes]
         if found.dry_run and not found.finished:
-            lines.append(f"To do it: fedunlearn erase {run} --request {request} --yes")
+            lines.append(f"To do it: {command('erase', run, '--request', request, '--yes')}")
         elif not found.finished:
             lines.append("Some clients were away: give the command again when they are back.")
         parts = [table(things)] if things else []

@@ -18,7 +18,14 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", s
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Heads = Annotated[
     list[Path] | None,
-    typer.Option("--heads", metavar="FILE", help="heads.json of a client whose folder is elsewhere; may be repeated."),
+    # A mistyped name says nothing of the ledger.
+    typer.Option(
+        "--heads",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="heads.json of a client whose folder is elsewhere; may be repeated.",
+    ),
 ]
 Request = Annotated[str | None, typer.Option(metavar="ID", help="The deletion request.", show_default="all")]
 
@@ -27,7 +34,9 @@ Request = Annotated[str | None, typer.Option(metavar="ID", help="The deletion re
 def show(
     run: Run,
     kind: Annotated[str | None, typer.Option(help="Only entries of this kind: round, event …")] = None,
-    last: Annotated[int | None, typer.Option(metavar="N", help="Only the last N entries.", show_default="all")] = None,
+    last: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Only the last N entries.", show_default="all")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the entries of RUN's ledger, in order."""

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -109,6 +110,11 @@ def estimates(choice: Any) -> list[dict[str, Any]]:
     return rows
 
 
+def command(*words: object) -> str:
+    """A command of this program as it is typed, whatever blanks a folder's name has."""
+    return shlex.join(["fedunlearn", *map(str, words)])
+
+
 def print_json(document: Any, stream: TextIO) -> None:
     """Write `document` as one line-broken JSON document."""
     print(json.dumps(plain(document), indent=2, allow_nan=False), file=stream, flush=True)
@@ -154,6 +160,8 @@ def _words(name: str) -> str:
 def _cell(value: Any) -> str:
     if value is None or value == "":
         return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):

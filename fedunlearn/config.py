@@ -25,7 +25,7 @@ class FederationSettings(BaseModel):
     Equal settings give equal models, bit for bit, on every engine.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     task: str = "mnist5k"
     clients: Annotated[int, Field(ge=2)] = 10
@@ -101,7 +101,7 @@ class UnlearnSettings(BaseModel):
     """Share of the channels of each layer, a table layer -> share, or read off the attribution."""
     rounds: PositiveInt = 3
     local_epochs: PositiveInt = 1
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """None: the federation's own."""
     options: dict[str, str | float | int | bool] = Field(default_factory=dict)
     """Options of the method itself."""

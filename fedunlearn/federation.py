@@ -14,7 +14,7 @@ from fedunlearn import engines, requesting
 from fedunlearn.comparison import Comparison, client_pictures, comparison_document
 from fedunlearn.config import FederationSettings, UnlearnSettings, make_settings, run_config_of
 from fedunlearn.data.holding import Holding
-from fedunlearn.errors import RequestError
+from fedunlearn.errors import RequestError, SettingsError
 from fedunlearn.files import atomic_write_json, make_folder, read_json
 from fedunlearn.plugins import plugged_in
 from fedunlearn.reports.document import clean
@@ -252,7 +252,12 @@ class Federation:
             controls: further methods at the name that they get in the table.
             pooled: also measure what needs all clients' data in one place: linear probe, relearning time.
             before: earlier requests, whose samples every figure then covers as well, and the models that they left.
+
+        Raises:
+            SettingsError: `rounds_after` is below 0. RequestError: the request has not been served.
         """
+        if rounds_after < 0:
+            raise SettingsError(f"rounds-after = {rounds_after}: expected 0 or more.")
         ids = self._served(request)
 
         def work(grid: Grid, session: Session) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from fedunlearn.server.verification import HEADS_FILE, client_heads, read_ledger
 
 LONGEST_TEXT = 100
 """More of an entry is left to `--json`."""
+FIRST = ("kind", "request_id", "id", "scope", "state", "branch", "name", "number", "doing", "why", "verdict")
+"""What of an entry tells most, and comes first."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,24 @@ def read_certificate(path: Path) -> dict[str, Any]:
 
 def _shown(entry: Entry) -> ShownEntry:
     document = {**json.loads(entry.line()), "body": entry.content()}
-    text = entry.body if len(entry.body) <= LONGEST_TEXT else f"{entry.body[:LONGEST_TEXT]}…"
+    text = _in_short(document["body"])
+    text = text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
     row = {"number": entry.number, "time": entry.time[:19], "kind": entry.kind, "what": text, "hash": entry.hash}
     return ShownEntry(row, document)
+
+
+def _in_short(body: Mapping[str, Any]) -> str:
+    """An entry's content for a person: what it is about, then other words and numbers, then what has parts."""
+    detail = body.get("detail")
+    content = {**(detail if isinstance(detail, dict) else {}), **body}
+    content.pop("detail", None)
+    known = {name: value for name, value in content.items() if value not in (None, "", [], {})}
+
+    def place(name: str) -> tuple[bool, int, str]:
+        return isinstance(known[name], list | dict), FIRST.index(name) if name in FIRST else len(FIRST), name
+
+    def shown(value: Any) -> str:
+        # Twelve digits of a SHA-256, as everywhere on the command line.
+        return value[:12] if re.fullmatch("[0-9a-f]{64}", str(value)) else str(value)
+
+    return ", ".join(f"{name.replace('_', ' ')} {shown(known[name])}" for name in sorted(known, key=place))

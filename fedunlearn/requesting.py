@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,13 +22,16 @@ def request_deletion(
     """File a request in the inbox of `client`, or of every holder of `classes` when it is None.
 
     Raises:
-        SettingsError: it is not said who or what.
+        SettingsError: it is not said who or what, or not in whole numbers.
         RequestError: unknown client, a class that it does not hold, nothing to forget, nobody left.
     """
+    classes = None if classes is None else _whole_numbers("classes", classes)
+    samples = None if samples is None else _whole_numbers("samples", samples)
     if client is None:
         if classes is None or samples is not None:
             raise SettingsError("name a client, or classes alone to forget them everywhere.")
-        return _request_everywhere(session, sorted({int(one) for one in classes}))
+        return _request_everywhere(session, sorted(set(classes)))
+    [client] = _whole_numbers("client", [client])
     clients = session.settings.clients
     if not 0 <= client < clients:
         raise RequestError(f"there is no client {client}; the clients are 0 to {clients - 1}.")
@@ -55,6 +59,14 @@ def filed_requests(session: Session) -> dict[str, DeletionRequest]:
 def holding_of(session: Session, client: int) -> Holding:
     """What a client holds."""
     return holding(session.settings, client, session.dataset)
+
+
+def _whole_numbers(name: str, values: Iterable[int]) -> list[int]:
+    """As a list of int, whatever they came in: a range, an array, a tensor."""
+    try:
+        return [operator.index(value) for value in values]
+    except TypeError as error:
+        raise SettingsError(f"{name} = {values!r}: expected whole numbers, such as [3, 4].") from error
 
 
 def _joined(one: DeletionRequest, other: DeletionRequest) -> DeletionRequest:

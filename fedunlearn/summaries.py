@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fedunlearn.server.branches import SERVED
 from fedunlearn.server.ledger import MAIN
 from fedunlearn.server.ledger_tables import BranchRow
 from fedunlearn.server.remarks import remarks_of
@@ -36,6 +37,7 @@ class UnlearningSummary:
         seconds: wall time of its exchanges.
         test_accuracy: on the central test set; None for a task that answers with no classes.
         test_loss: mean on the same.
+        served: whether it was taken into use; otherwise it is kept for comparison, and the model in use stays.
         remarks: what belongs beside the result: bounds, what they assume, and what targets told of their own steps.
     """
 
@@ -47,6 +49,7 @@ class UnlearningSummary:
     seconds: float
     test_accuracy: float | None
     test_loss: float | None = None
+    served: bool = False
     remarks: tuple[str, ...] = ()
 
 
@@ -75,5 +78,6 @@ def unlearning_summary(session: Session, branch: BranchRow) -> UnlearningSummary
         seconds=sum(row.seconds for row in rounds) + sum(row.seconds for row in phases),
         test_accuracy=rounds[-1].metrics.get("test_accuracy") if rounds else None,
         test_loss=rounds[-1].metrics.get("test_loss") if rounds else None,
+        served=any(event.detail["to"] == branch.head for event in session.ledger.events(SERVED)),
         remarks=remarks_of(session, branch),
     )

@@ -10,12 +10,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 import fedunlearn
 
 if TYPE_CHECKING:
     from fedunlearn.federation import Federation
+
+# A busy machine makes no property false; what hangs is ended by pytest-timeout.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 StartScript = Callable[..., "subprocess.Popen[str]"]
 LONGEST = (

@@ -15,7 +15,7 @@ def test_every_item_has_a_name_and_something_to_say(kind: str) -> None:
 
 
 def test_what_the_documentation_names_is_known() -> None:
-    assert {"mnist5k", "digits", "cifar10", "cifar100", "fashion-mnist", "svhn"} <= names("tasks")
+    assert {"mnist5k", "digits", "cifar10", "cifar100", "fashion-mnist", "svhn", "images:PATH"} <= names("tasks")
     assert {"selective-channels", "fine-tune", "retrain"} <= names("methods")
     assert {"test_accuracy", "backdoor_success", "membership_auc", "cost"} <= names("metrics")
 

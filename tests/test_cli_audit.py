@@ -42,7 +42,7 @@ def test_the_status_is_0_whatever_the_verdict(run: Path, capsys: pytest.CaptureF
         (["audit", "--self-test", "--audit", "full"], "leave RUN, --request and --audit out"),
         (["audit", "RUN", "--models", "3"], "belong to --self-test"),
         (["audit", "RUN", "--audit", "slow"], "expected one of quick, standard, full"),
-        (["audit", "RUN", "--audit", "quick", "--band", "3"], "with an audit that makes one"),
+        (["audit", "RUN", "--audit", "quick", "--band", "3"], "a quick audit makes no band"),
         (["audit", "--self-test", "--models", "8", "--band", "8"], "at least one more model"),
     ],
 )

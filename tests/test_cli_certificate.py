@@ -34,6 +34,8 @@ def test_issue_verify_show(capsys: pytest.CaptureFixture[str], run: str) -> None
     assert found["holds"] and found["verdict"] == "inconclusive" and found["requests"] == "client-0-1"
     head = str(Path(run) / "clients" / "1" / "heads.json")
     assert answer(capsys, "certificate", "verify", bundle, "--heads", head)["heads"] > found["heads"]
+    mistyped = answer(capsys, "certificate", "verify", bundle, "--heads", "no-such.json", status=2)
+    assert "'no-such.json' does not exist" in mistyped["error"] and "holds" not in mistyped
     whole = answer(capsys, "certificate", "show", bundle)
     assert whole == json.loads((Path(bundle) / "certificate.json").read_text())
     assert main(["certificate", "show", f"{bundle}/certificate.json"]) == 0

@@ -64,10 +64,11 @@ def test_json_is_the_only_thing_on_standard_output(capsys: pytest.CaptureFixture
 def test_a_person_gets_text_and_tables(capsys: pytest.CaptureFixture[str]) -> None:
     with command_output(as_json=False) as output:
         output.answer({}, facts(Record("a", 0.123456)), table([Record("b [x]", 1.0, (1, 2))]), "Next: [that]")
-        output.answer({}, facts({"remarks": ["A bound.", "No claim."]}))
+        output.answer({}, facts({"served": False, "remarks": ["A bound.", "No claim."]}))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["accuracy", "0.1235"] in lines
     assert ["parts", "-"] in lines
+    assert ["served", "no"] in lines
     assert ["│", "b", "[x]", "│", "1", "│", "1,", "2", "│"] in lines
     assert ["Next:", "[that]"] in lines
     assert lines[-1] == ["remarks", "A", "bound.", "No", "claim."], "sentences, and no list of words"

@@ -154,6 +154,7 @@ def test_a_request_that_is_done_is_served_again_only_for_comparison(federation: 
     assert same == first
     [other] = federation.unlearn(request, method="retrain", rounds=1)
     assert other.digest != first.digest
+    assert (first.served, other.served) == (True, False)
     assert head(federation) == first.digest
     with pytest.raises(RequestError, match="no open request"):
         federation.unlearn()
@@ -281,6 +282,8 @@ def test_two_clients_that_stay_give_no_reference_and_retrain(federation: Federat
     assert (served.method, served.rounds) == ("retrain", TINY["rounds"])
     [event] = ledger(federation).events("reference-refused")
     assert event.request_id == request.id and "needs 3 clients" in event.detail["why"]
+    [why] = served.remarks
+    assert why.startswith("selective-channels was asked for and could not be run: a reference attribution needs 3")
     assert federation.requests()[0].state == "done" and head(federation) == served.digest
 
 

@@ -17,6 +17,13 @@ def test_the_last_entries(audited: Federation) -> None:
     assert all(len(one.row["what"]) <= 101 for one in every)
 
 
+def test_an_entry_begins_with_what_it_is_about(audited: Federation) -> None:
+    what = {one.document["kind"]: one.row["what"] for one in shown_entries(audited.folder)}
+    assert what["round"].startswith("branch ") and ", number " in what["round"]
+    assert what["request"].startswith("id client-0-1, scope ")
+    assert what["event"].startswith("kind audited, request id client-0-1, ")
+
+
 def test_what_was_erased_is_shown_as_such(audited: Federation) -> None:
     assert {model["where"] for model in lineage_view(audited.folder)["models"]} == {"stored"}
     audited.erase("client-0-1", dry_run=False)

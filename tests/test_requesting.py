@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fedunlearn.clients.inbox import Inbox
-from fedunlearn.errors import RequestError
+from fedunlearn.errors import RequestError, SettingsError
 from fedunlearn.federation import Federation
 
 TINY = {"clients": 3, "partition": "iid", "rounds": 2, "local_epochs": 1, "learning_rate": 0.1}
@@ -48,6 +50,19 @@ def test_the_classes_of_a_request_are_those_of_all_its_targets(tmp_path: Path) -
     [row] = federation._session().ledger.requests()
     assert (row.classes, row.count) == (request.classes, request.count)
     assert set(row.targets) == set(request.clients)
+
+
+@pytest.mark.parametrize("some", [np.array([5, 3]), torch.tensor([5, 3]), {3, 5}, range(3, 6, 2)])
+def test_samples_may_come_in_an_array(federation: Federation, some: Any) -> None:
+    request = federation.request_deletion(client=np.int64(1), samples=some)
+    assert (request.clients, Inbox(federation.folder / "clients" / "1").get(request.id).positions) == ((1,), (3, 5))
+
+
+@pytest.mark.parametrize("what", [{"client": "0"}, {"client": 0, "classes": 3}, {"client": 0, "samples": [1.5]}])
+def test_what_is_no_number_is_refused(federation: Federation, what: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=r"expected whole numbers, such as \[3, 4\]\."):
+        federation.request_deletion(**what)
+    assert federation.requests() == []
 
 
 def test_asking_what_there_is_makes_nothing(federation: Federation) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from typing import Any
 
 import numpy as np
@@ -152,7 +154,8 @@ def _shares(partitioner: Any, values: np.ndarray, clients: int) -> list[np.ndarr
     """
     from datasets import Dataset  # type: ignore[import-untyped]
 
-    with warnings.catch_warnings():
+    # One of them draws a bar of its own, which nothing switches off.
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         # The partitioners warn about each attempt; the caller hears of the outcome.
         warnings.simplefilter("ignore")
         partitioner.dataset = Dataset.from_dict({"label": values.tolist(), "row": np.arange(len(values))})

@@ -65,8 +65,8 @@ class Answer:
 def answer(document: Document) -> Answer:
     """Read the document's models and say what they show."""
     models = models_of(document)
-    if void := document.get("void"):
-        return Answer("void", "This experiment shows nothing.", (str(void),), ())
+    if void := str(document.get("void") or ""):
+        return Answer("void", "This experiment shows nothing.", (f"{void[:1].upper()}{void[1:]}",), ())
     missing = [name for name in ("original", "unlearned", "retrained") if name not in models]
     if missing:
         names = " and ".join(f"{'an' if name[0] in 'aou' else 'a'} {name} model" for name in missing)
@@ -74,7 +74,7 @@ def answer(document: Document) -> Answer:
         return Answer("open", "There is no answer yet.", (sentence,), ())
     found = tuple(findings(models, "unlearned"))
     state, headline = _headline(found)
-    sentences = [*_evidence(found, state), *_ability(models)]
+    sentences = [*_method(document), *_evidence(found, state), *_ability(models)]
     if lost := _ability_lost(models):
         headline = _WORSE[state]
         state = "partly" if state in ("forgotten", "mostly") else state
@@ -82,6 +82,12 @@ def answer(document: Document) -> Answer:
     if state == "forgotten" and not lost:
         sentences.append("This is one comparison, not a certificate: chance differences are not yet measured.")
     return Answer(state, headline, tuple(sentences), found)
+
+
+def _method(document: Document) -> list[str]:
+    """The method that made the unlearned model: several may have served a request."""
+    name = (document.get("method") or {}).get("name")
+    return [f"Unlearned by the method “{name}”."] if name else []
 
 
 def _lacks_further(document: Document) -> list[str]:

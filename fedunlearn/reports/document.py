@@ -115,7 +115,7 @@ def request_sentence(document: Document) -> str:
     classes = [str(name) for name in request.get("classes") or []]
     who = f"client {clients[0]}" if len(clients) == 1 else f"clients {_listed(clients)}" if clients else "a client"
     count = value(request, "count")
-    samples = "" if count is None else f" ({count:,.0f} training sample{'s' if count != 1 else ''})"
+    samples = "" if count is None else f" ({count:,.0f} sample{'s' if count != 1 else ''})"
     which = f"class {classes[0]}" if len(classes) == 1 else f"classes {_listed(classes)}"
     scope = request.get("scope")
     if scope == "several":
@@ -126,7 +126,7 @@ def request_sentence(document: Document) -> str:
         return f"The request: forget what {who} contributed on {which}{samples}."
     if scope == "samples":
         number = "some" if count is None else f"{count:,.0f}"
-        return f"The request: forget {number} of the training samples of {who}."
+        return f"The request: forget {number} of the samples of {who}."
     return f"The request: forget everything that {who} contributed{samples}."
 
 

@@ -316,7 +316,7 @@ def shown_gap(gap: float | None, kind: str) -> str:
 
 def shown_operations(number: float) -> str:
     """A number of floating-point operations in the unit that leaves one to three digits before the point."""
-    for power, unit in ((12, "TFLOP"), (9, "GFLOP"), (6, "MFLOP")):
+    for power, unit in ((12, "TFLOP"), (9, "GFLOP"), (6, "MFLOP"), (3, "kFLOP")):
         if number >= 10**power:
             return f"{number / 10**power:.3g} {unit}"
     return f"{number:.0f} FLOP"

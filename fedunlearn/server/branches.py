@@ -33,6 +33,11 @@ RESTORED = "served-model-restored"
 NEVER_LEARNED = "nothing-to-forget"
 """The event of a request that came before the first round: it is done, and nothing was run for it."""
 
+TARGET_GONE = "target-gone"
+REFERENCE_REFUSED = "reference-refused"
+REPLACED = (TARGET_GONE, REFERENCE_REFUSED)
+"""The events of a method that could not be run as it was asked for: "asked", "why", and what ran "instead"."""
+
 
 @dataclass(frozen=True)
 class BranchPlan:

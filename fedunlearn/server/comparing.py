@@ -117,12 +117,14 @@ def compare(
     states = {kind: session.models.load(entry["digest"]) for kind, entry in models.items()}
     for kind, figures in image_figures(grid, session, roster, measured, states, base).items():
         models[kind]["images"] = figures
+    # Whoever planted the back-door may not be concerned, or have gone before: then its absence is no failure.
+    concerned = session.backdoor is not None and session.backdoor.client in measured.targets
     document = {
         "models": models,
         "rounds": {"original": _curve(session, MAIN, up_to=models["original"]["cost"]["rounds"])}
         | {kind: _curve(session, branch.name) for kind, branch in branches.items()},
         "after": None,
-        "void": void_because(models["original"]),
+        "void": void_because(models["original"], concerned),
         "method": _method(session, unlearned, models["unlearned"]["cost"]["attribution_seconds"]),
         "peak_memory_bytes": peak_memory_bytes(),
     }
@@ -188,9 +190,15 @@ def unlearned_branch(session: Session, job: Job) -> BranchRow:
     raise RequestError(f"request {wanted} has not been served yet; run `fedunlearn unlearn RUN` first.")
 
 
-def void_because(original: Mapping[str, Any]) -> str | None:
-    """Why the experiment shows nothing, or None: a plant that did not take cannot be seen to be removed."""
-    for figure, what in (("backdoor_success", "back-door success"), ("canary_exposure", "canary exposure")):
+def void_because(original: Mapping[str, Any], with_backdoor: bool = True) -> str | None:
+    """Why the experiment shows nothing, or None: a plant that did not take cannot be seen to be removed.
+
+    Args:
+        original: the original model's figures; its canary exposure is that of the request's own canaries.
+        with_backdoor: whether the client with the back-door is among the targets.
+    """
+    figures = {"backdoor_success": "back-door success"} if with_backdoor else {}
+    for figure, what in {**figures, "canary_exposure": "canary exposure"}.items():
         value = original[figure]
         if value is not None and value < TAKEN:
             return (

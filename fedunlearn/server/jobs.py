@@ -16,7 +16,9 @@ from fedunlearn.server.acceptance import check_acceptable
 from fedunlearn.server.branches import (
     MAIN,
     NEVER_LEARNED,
+    REFERENCE_REFUSED,
     SERVED,
+    TARGET_GONE,
     BranchPlan,
     is_taken_back,
     job_for,
@@ -324,6 +326,6 @@ def _unlearned(grid: Grid, session: Session, roster: Roster, job: Job, settings:
             "local_epochs": session.settings.local_epochs,
         }
         detail = {"why": str(why), "instead": "retrain", "asked": settings.method}
-        kind = "target-gone" if isinstance(why, TargetGone) else "reference-refused"
+        kind = TARGET_GONE if isinstance(why, TargetGone) else REFERENCE_REFUSED
         session.ledger.append_event(kind, detail, "+".join(job.requests))
         return run_branch(grid, session, roster, job, BranchPlan("unlearned", settings.model_copy(update=update)))

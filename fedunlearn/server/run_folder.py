@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import uuid
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -111,7 +112,7 @@ class RunFolder:
         if not run_file.is_file():
             raise RunFolderError(
                 f"{folder} holds no run (there is no {_RUN_FILE}): make one with "
-                f"`fedunlearn simulate --out {path}`, or name the folder of an existing run."
+                f"`fedunlearn simulate --out {shlex.quote(str(path))}`, or name the folder of an existing run."
             )
         content = read_json(run_file)
         version = content.get("format") if isinstance(content, dict) else None

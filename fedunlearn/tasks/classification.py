@@ -36,7 +36,7 @@ class ClassificationTask:
 
     def dataset(self, seed: int) -> Dataset:
         """The training and test samples, split with `seed` where the source has no split of its own."""
-        return load_dataset(self.source, seed) if isinstance(self.source, str) else self.source(seed)
+        return load_dataset(self.source, seed)
 
     def build(self, network: str | None, seed: int, dataset: Dataset) -> nn.Module:
         """The network called `network` (None: the default), initialised from `seed`, for `dataset`'s inputs.

@@ -68,7 +68,7 @@ class ImageToImage:
         return _dataset(self, seed)
 
     def _load(self, seed: int) -> Dataset:
-        dataset = load_dataset(self.source, seed) if isinstance(self.source, str) else self.source(seed)
+        dataset = load_dataset(self.source, seed)
         if len(dataset.input_shape) != 3:
             raise SettingsError(
                 f"task {self.name!r} completes images, and the inputs of {self.source!r} have the shape "

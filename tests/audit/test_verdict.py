@@ -95,7 +95,7 @@ def test_an_uninformative_metric_neither_helps_nor_hinders() -> None:
 def test_fewer_than_eight_models_never_pass(models: int) -> None:
     verdict = judge([removal(20.0, 0.0, SPREAD[:models]), utility(0.95, (0.95,) * models)])
     assert verdict.outcome == "inconclusive"
-    few = f"{models} retrained model" if models else "no retrained model"
+    few = f"{models} retrained model" if models else "there is no retrained model to show"
     assert verdict.why.startswith(few) and "8 at least" in verdict.why
     assert verdict.models == models
 

@@ -51,10 +51,11 @@ def test_a_small_dirichlet_parameter_makes_clients_unlike() -> None:
     assert largest_class_share("dirichlet:0.1") > 0.5 > 0.25 > largest_class_share("dirichlet:1000.0")
 
 
-def test_natural_clients_come_in_sorted_order() -> None:
+def test_natural_clients_come_in_sorted_order(capsys: pytest.CaptureFixture[str]) -> None:
     columns = {"label": np.zeros(5, dtype=np.int64), "writer": np.array(["b", "a", "c", "a", "b"])}
     given_out = partition_indices(columns, "by:writer", 3, 0)
     assert [share.tolist() for share in given_out] == [[1, 3], [0, 4], [2]]
+    assert capsys.readouterr() == ("", ""), "the partitioner's own bar is not shown"
 
 
 @pytest.mark.parametrize(

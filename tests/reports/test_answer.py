@@ -70,7 +70,7 @@ def test_doing_nothing_is_not_forgotten() -> None:
 def test_a_void_experiment_says_only_that() -> None:
     said = answer({**document_of(RETRAINED), "void": "the back-door did not take."})
     assert said.state == "void"
-    assert said.sentences == ("the back-door did not take.",)
+    assert said.sentences == ("The back-door did not take.",)
 
 
 @pytest.mark.parametrize("gone", ["original", "unlearned", "retrained"])
@@ -122,6 +122,10 @@ def test_what_comes_back_is_told() -> None:
     assert any("came back in part: untriggered: loss." in line for line in answer(document).sentences)
     document["after"]["5"]["unlearned"] = entry(0.01, 0.48)
     assert any("had not come back" in line for line in answer(document).sentences)
+
+
+def test_the_method_is_named_first(document: dict[str, Any]) -> None:
+    assert answer(document).sentences[0] == "Unlearned by the method “selective-channels”."
 
 
 def test_the_cost_is_put_beside_that_of_retraining(document: dict[str, Any]) -> None:

@@ -69,11 +69,11 @@ def test_branches_count_from_the_request(document: dict[str, Any]) -> None:
             "what client 3 contributed on classes 7 and 9.",
         ),
         ({"scope": "class-everywhere", "clients": [0, 1, 2], "classes": [3]}, "forget class 3 everywhere."),
-        ({"scope": "samples", "clients": [3], "count": 12}, "forget 12 of the training samples of client 3."),
+        ({"scope": "samples", "clients": [3], "count": 12}, "forget 12 of the samples of client 3."),
         ({"scope": "client", "clients": [1, 2, 4]}, "clients 1, 2 and 4 contributed."),
         (
             {"scope": "several", "clients": [0, 1], "classes": ["5"], "count": 40},
-            "served together: forget what clients 0 and 1 asked for (40 training samples).",
+            "served together: forget what clients 0 and 1 asked for (40 samples).",
         ),
         (None, "No deletion request"),
     ],

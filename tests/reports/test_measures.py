@@ -45,6 +45,7 @@ def test_the_forget_set_is_not_pooled_where_it_has_parts() -> None:
         (390_000, "bytes", "390 kB"),
         (8_940_000, "bytes", "8.9 MB"),
         (12e9, "bytes", "12.0 GB"),
+        (664_740, "operations", "665 kFLOP"),
     ],
 )
 def test_numbers_for_people(number: float | None, kind: str, text: str) -> None:

@@ -56,6 +56,11 @@ def test_everything_that_was_found_is_said() -> None:
     assert any("96.0% before the first request, 95.1% now (8 retrained models: 95.1%)" in one for one in said)
 
 
+def test_a_judged_model_that_is_not_the_one_in_use_is_told() -> None:
+    told = "The judged model is not the one that is in use now."
+    assert [told in sentences(document(in_use=kept)) for kept in (False, True)] == [True, False]
+
+
 def test_markdown_has_the_verdict_and_the_table() -> None:
     text = markdown(document())
     assert text.startswith("**Pass: ") and "| forget_loss | 0.050 |" in text and text.endswith(".\n")

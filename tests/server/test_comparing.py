@@ -24,6 +24,12 @@ def test_an_experiment_whose_plant_did_not_take_is_void(backdoor, canaries, name
     assert why is None if named is None else (named in why and "void" in why)
 
 
+def test_a_back_door_makes_no_request_of_others_void() -> None:
+    # It did not take, or went with an earlier request: the canaries of this one tell all the same.
+    assert void_because({"backdoor_success": 0.0, "canary_exposure": 0.9}, with_backdoor=False) is None
+    assert "canary exposure" in (void_because({"backdoor_success": 0.0, "canary_exposure": 0.1}, False) or "")
+
+
 def test_the_last_unlearned_branch_and_its_mask(federation: Federation) -> None:
     request = federation.request_deletion(client=0, classes=[1])
     session = federation._session()

@@ -16,13 +16,18 @@ __all__ = ["Source", "load_dataset", "packaged", "sources", "tables", "vision"]
 
 
 @lru_cache(maxsize=4)
-def load_dataset(name: str, seed: int) -> Dataset:
-    """The data set called `name` ("mnist5k", "images:PATH", …), split with `seed`; kept in memory.
+def load_dataset(source: str | Source, seed: int) -> Dataset:
+    """A data set, split with `seed`; kept in memory, so that all clients of a process share one object.
+
+    Args:
+        source: its name ("mnist5k", "images:PATH", …), or a source itself.
 
     Raises:
         UnknownName: there is no such source.
         DataError: its data is missing or cannot be used.
     """
-    if name.startswith(PREFIX):
-        return load_image_folder(name.removeprefix(PREFIX), seed)
-    return sources.get(name)(seed)
+    if not isinstance(source, str):
+        return source(seed)
+    if source.startswith(PREFIX):
+        return load_image_folder(source.removeprefix(PREFIX), seed)
+    return sources.get(source)(seed)

@@ -83,7 +83,9 @@ def image_mode(path: str) -> str:
 def _root(path: str) -> Path:
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise DataError(f"there is no folder {str(root)!r}; PATH in images:PATH must hold one folder a class.")
+        # A run keeps PATH as it was given, and later commands may be given elsewhere.
+        where = "" if root.is_absolute() else f" in {Path.cwd()}, where the command is given"
+        raise DataError(f"there is no folder {str(root)!r}{where}; PATH in images:PATH must hold one folder a class.")
     return root.resolve()
 
 

@@ -132,8 +132,10 @@ def test_unusable_folders_get_a_sentence(split: Path, change: Callable[[Path], N
 
 
 def test_folders_that_hold_no_pictures(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no folder"):
+    with pytest.raises(DataError, match=r"there is no folder '/.*/absent'; PATH"):
         load_image_folder(str(tmp_path / "absent"), 0)
+    with pytest.raises(DataError, match=rf"there is no folder 'absent' in {Path.cwd()}, where the command is given"):
+        load_image_folder("absent", 0)
     with pytest.raises(DataError, match="no folder with pictures"):
         image_mode(str(tmp_path))
     picture(tmp_path / "only" / "one" / "0.png", 1)
