@@ -20,17 +20,14 @@ def test_controls_stand_in_the_table(federation: Federation) -> None:
 
 
 def test_a_plant_that_did_not_take_makes_the_experiment_void(tmp_path: Path) -> None:
-    # The back-door of another client, which did not take either, is no part of the request.
-    backdoor = "client=1,share=0.1,target=1,size=1,value=0"
-    planted = {**TINY, "rounds": 1, "canaries": "client=0,count=40", "backdoor": backdoor}
+    planted = {**TINY, "rounds": 1, "canaries": "client=0,count=40"}
     federation = Federation.simulate("digits", out=tmp_path / "run", **planted)
     federation.train()
     federation.request_deletion(client=0)
     federation.unlearn(**FINE_TUNE)
     document = federation.compare(retrain=False).document
     assert document["models"]["original"]["canary_exposure"] < 0.8
-    assert document["models"]["original"]["backdoor_success"] < 0.8
-    assert "this experiment is void: the original model's canary exposure" in document["void"]
+    assert "this experiment is void" in document["void"]
     parts = document["models"]["original"]["forget"]
     assert parts["all"]["count"] == parts["canaries"]["count"] + parts["untriggered"]["count"]
     assert parts["canaries"]["count"] == 40
