@@ -27,6 +27,9 @@ from fedunlearn.tasks.training import modes_kept, shuffled_batches
 STEP, CLIP, MOST_STEPS, BATCH = 0.01, 1.0, 50, 64
 DISPLACED = 0.95
 """Share of the forget set's answers that are to be displaced."""
+GROWTH, PATIENCE = 1.001, 10
+"""Where neither mean nor 5 % quantile of the displacements has grown by this factor for so many looks, answers come no
+farther (they are black or white), and more steps would only make the loss, and what is left to retain, immeasurable."""
 ASCENT_OPTIONS = frozenset({"step", "clip", "max_steps", "check_every"})
 
 
@@ -37,7 +40,7 @@ class Ascent:
     Attributes:
         step: eta, what a gradient is multiplied by.
         clip: C, the longest a gradient may be (Euclidean norm over all that moves).
-        most_steps: T_max, after which it ends wherever it is.
+        most_steps: T_max, after which it ends wherever it is, unless answers come no farther before.
         check_every: steps between two looks at the answers; a look is a pass over the forget set.
     """
 
@@ -90,6 +93,7 @@ def decouple(
 ) -> Decoupled:
     """Raise the loss of `forget` in place until 95 % of the answers are displaced by `threshold` at least.
 
+    Where answers come no farther, the model is the one of the look at which they had come farthest.
     The loss is computed in evaluation mode: statistics of normalisation layers stay those of the retained samples.
     Moving averages of parameters (a diffusion model answers with them) move by as much as these do, at once.
 
@@ -102,13 +106,14 @@ def decouple(
     steps = seen = 0
     displacement = torch.zeros(len(forget))
     batches: Iterator[Tensor] = iter(())
+    farthest = _Farthest()
     with (
         modes_kept(model),
         isolated_seed(int(torch.randint(2**62, (), generator=generator))),
         SelectedParameters(model, portion) as selected,
     ):
         model.eval()
-        while steps < ascent.most_steps and not is_displaced(displacement, threshold):
+        while steps < ascent.most_steps and not farthest.stalled and not is_displaced(displacement, threshold):
             batch = next(batches, None)
             if batch is None:
                 batches = shuffled_batches(len(forget), BATCH, generator, pairs_needed=False)
@@ -122,8 +127,40 @@ def decouple(
             steps, seen = steps + 1, seen + len(batch)
             if steps % ascent.check_every == 0 or steps == ascent.most_steps:
                 displacement = displacements(task, model, forget, before)
+                farthest.look(displacement, selected.leaves)
+        if farthest.stalled:
+            displacement = farthest.displacement
+            with averages_follow(model):
+                farthest.restore(selected.leaves)
+                selected.write_back()
     share = float((displacement >= threshold).double().mean())
     return Decoupled(steps, seen, share, float(displacement.mean()))
+
+
+class _Farthest:
+    """Where the answers had come farthest, and how many looks ago."""
+
+    def __init__(self) -> None:
+        self.displacement = torch.zeros(1)
+        self._leaves: list[Tensor] = []
+        self._reached = (0.0, 0.0)
+        self._since = 0
+
+    @property
+    def stalled(self) -> bool:
+        return self._since >= PATIENCE
+
+    def look(self, displacement: Tensor, leaves: list[Tensor]) -> None:
+        self._since += 1
+        reached = float(displacement.mean()), float(displacement.quantile(1 - DISPLACED))
+        if any(now > GROWTH * before for now, before in zip(reached, self._reached, strict=True)):
+            self.displacement, self._reached, self._since = displacement, reached, 0
+            self._leaves = [leaf.detach().clone() for leaf in leaves]
+
+    @torch.no_grad()
+    def restore(self, leaves: list[Tensor]) -> None:
+        for leaf, kept in zip(leaves, self._leaves, strict=True):
+            leaf.copy_(kept)
 
 
 def is_displaced(displacement: Tensor, threshold: float) -> bool:

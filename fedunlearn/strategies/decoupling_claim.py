@@ -79,7 +79,8 @@ def sentences(settings: UnlearnSettings) -> list[str]:
         f"Displacement bound: the target's step moves {moved} by at most eta x T_max x C = {ascent.step:g} x "
         f"{ascent.most_steps} x {ascent.clip:g} = {ascent.bound:g} (Euclidean norm), whatever its data.",
         "That step is meant to go on until 95 % of the target's answers are displaced by lambda; where it tells a "
-        "smaller share (displaced), it ran out of steps: raise step or max_steps.",
+        "smaller share (displaced), it ran out of steps, or its answers came no farther: raise step or max_steps, or "
+        "try a smaller step.",
     ]
     if claim.epsilon is None:
         return [*told, "Epsilon, delta: none. No noise was added (sigma = 0), and nothing of the kind is claimed."]

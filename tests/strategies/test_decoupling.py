@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -12,7 +13,7 @@ from torch.func import functional_call
 from fedunlearn.channels.packing import Portion
 from fedunlearn.data.dataset import Samples
 from fedunlearn.models.moving_average import MovingAverage
-from fedunlearn.strategies.decoupling import Ascent, add_noise, decouple, is_displaced
+from fedunlearn.strategies.decoupling import PATIENCE, Ascent, add_noise, decouple, is_displaced
 from fedunlearn.tasks.classification import ClassificationTask
 from fedunlearn.tasks.outputs import answers, displacements
 
@@ -78,6 +79,32 @@ def test_the_five_percent_quantile_decides_and_not_the_median() -> None:
     assert not is_displaced(half, 0.5)
     assert not is_displaced(torch.cat([torch.zeros(2), torch.ones(18)]), 0.5)
     assert is_displaced(torch.cat([torch.zeros(1), torch.ones(19)]), 0.5)
+
+
+class Saturating(nn.Module):
+    """Answers that end at 0 or 1, however far the weights go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return 4 * self.inner(inputs).sigmoid()
+
+
+def test_where_answers_come_no_farther_it_ends_at_the_farthest() -> None:
+    some, ascent = samples(), Ascent(100.0, 1.0, 50)
+    torch.manual_seed(0)
+    start = Saturating()
+    model = copy.deepcopy(start)
+    done = decouple(TASK, model, some, ascent, math.inf, torch.Generator().manual_seed(0))
+    apart = displacements(TASK, model, some, answers(TASK, start, some))
+    assert done.displacement == pytest.approx(float(apart.mean())) and done.displaced == 0
+    # So many looks in vain, after which the model is the one of the look before them.
+    assert PATIENCE < done.steps < 50
+    again = copy.deepcopy(start)
+    decouple(TASK, again, some, Ascent(100.0, 1.0, done.steps - PATIENCE), math.inf, torch.Generator().manual_seed(0))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
 def test_what_is_not_selected_and_statistics_stay_to_the_bit() -> None:
