@@ -26,7 +26,7 @@ def test_a_quick_audit_as_json_and_as_a_table(run: Path, capsys: pytest.CaptureF
     assert document == json.loads((run / "audit" / "audit-client-0-1.json").read_text())
     assert main(["audit", str(run), "--request", "client-0-1", "--audit", "quick"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Inconclusive: no retrained model" in shown and "forget_loss" in shown
+    assert "Inconclusive: there is no retrained model" in shown and "forget_loss" in shown
 
 
 def test_the_status_is_0_whatever_the_verdict(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

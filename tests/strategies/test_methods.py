@@ -218,7 +218,7 @@ def test_the_mask_is_all_that_the_target_says(place) -> None:
     [reply] = [one for one in place.heard if one.metadata.message_type == "query.attribute"]
     sent = numpy_arrays(reply.content.array_records[ARRAYS])
     assert sent and all(array.dtype == np.int32 for array in sent.values())
-    assert set(answer.metrics) <= {"num-examples", "seconds", "forget-rate"}
+    assert set(answer.metrics) <= {"num-examples", "seconds", "forget-rate", "rewind"}
 
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if "target" in methods.get(name).needs])
