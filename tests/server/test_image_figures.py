@@ -10,6 +10,7 @@ import pytest
 from fedunlearn.audit.metric import metrics
 from fedunlearn.federation import Federation
 from fedunlearn.server.image_figures import FIGURES
+from fedunlearn.strategies.decoupling import PATIENCE
 from fedunlearn.summaries import UnlearningSummary
 
 OPTIONS = {"step": 1.0, "clip": 0.1, "max_steps": 40}
@@ -40,7 +41,8 @@ def test_the_ledger_holds_what_the_target_told_of_its_step(served) -> None:
     federation, _, summary = served
     [row] = [row for row in federation._session().ledger.phases(summary.branch) if "decouple" in row.name]
     assert row.result["displaced"].keys() == row.result["batches"].keys() == {"0"}
-    assert row.result["displaced"]["0"] >= 0.95 or row.result["batches"]["0"] == OPTIONS["max_steps"]
+    # It ends at 95 %, at the last step that is allowed, or where answers have come no farther for some looks.
+    assert row.result["displaced"]["0"] >= 0.95 or PATIENCE < row.result["batches"]["0"] <= OPTIONS["max_steps"]
     assert row.result["displacement"]["0"] > 0 and "sigma" not in row.result
 
 
