@@ -218,6 +218,12 @@ def test_auto_shows_what_every_method_would_cost_before_it_runs_one(
     assert "chosen" not in run_json(capsys, "unlearn", run, "--request", "client-0-1", "--method", "fine-tune")
 
 
+def test_without_rounds_retraining_takes_as_many_as_training_had(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    run_json(capsys, "request", str(run), "--client", "0")
+    (served,) = run_json(capsys, "unlearn", str(run), "--method", "retrain")["unlearned"]
+    assert (served["method"], served["rounds"]) == ("retrain", 2)
+
+
 def test_preparing_for_a_method_that_is_none_is_refused_at_once(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
