@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
+
+import typer
 
 from fedunlearn.errors import SettingsError
 
 Ratio = float | dict[str, float] | Literal["auto"]
+
+
+def heads_option(what: str) -> Any:
+    """The option of clients' files of signed heads; a mistyped name, which says nothing of the ledger, is refused."""
+    return typer.Option("--heads", metavar="FILE", exists=True, dir_okay=False, help=what)
 
 
 def parse_numbers(name: str, text: str | None) -> list[int] | None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fedunlearn.cli_arguments import heads_option
 from fedunlearn.cli_output import command, command_output, facts, print_error
 from fedunlearn.cli_status import FAILED
 
@@ -18,14 +19,7 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", s
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Heads = Annotated[
     list[Path] | None,
-    # A mistyped name says nothing of the certificate.
-    typer.Option(
-        "--heads",
-        metavar="FILE",
-        exists=True,
-        dir_okay=False,
-        help="heads.json that a client itself handed over; may be repeated.",
-    ),
+    heads_option("heads.json that a client itself handed over; may be repeated."),
 ]
 
 

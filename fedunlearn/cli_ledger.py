@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fedunlearn.cli_arguments import heads_option
 from fedunlearn.cli_output import command_output, facts, print_error, table
 from fedunlearn.cli_status import FAILED
 
@@ -18,14 +19,7 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", s
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Heads = Annotated[
     list[Path] | None,
-    # A mistyped name says nothing of the ledger.
-    typer.Option(
-        "--heads",
-        metavar="FILE",
-        exists=True,
-        dir_okay=False,
-        help="heads.json of a client whose folder is elsewhere; may be repeated.",
-    ),
+    heads_option("heads.json of a client whose folder is elsewhere; may be repeated."),
 ]
 Request = Annotated[str | None, typer.Option(metavar="ID", help="The deletion request.", show_default="all")]
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fedunlearn.config import EXECUTION, FederationSettings, Seed, UnlearnSettings, make_settings, recovery_passes
+from fedunlearn.config import EXECUTION, FederationSettings, Seed, UnlearnSettings, make_settings, unlearning_beside
 from fedunlearn.contest.budget import Budget, rounds_for_bytes, within_epochs
 from fedunlearn.contest.contender import BAND, contenders, prepared_for, with_changes
 from fedunlearn.contest.forget_set import parse_rule
@@ -195,8 +195,7 @@ class Run:
 
     def _unlearn(self, values: Mapping[str, Any], client: object) -> UnlearnSettings:
         """Settings of one unlearning, with the passes of a front door's where none are named."""
-        passes = recovery_passes(self.federation().local_epochs)
-        return make_settings(UnlearnSettings, {"local_epochs": passes, **_filled(values, client)})
+        return unlearning_beside(self.federation().local_epochs, _filled(values, client))
 
     @property
     def band(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedunlearn.server.branches import SERVED
+from fedunlearn.server.branches import was_served
 from fedunlearn.server.ledger import MAIN
 from fedunlearn.server.ledger_tables import BranchRow
 from fedunlearn.server.remarks import remarks_of
@@ -78,6 +78,6 @@ def unlearning_summary(session: Session, branch: BranchRow) -> UnlearningSummary
         seconds=sum(row.seconds for row in rounds) + sum(row.seconds for row in phases),
         test_accuracy=rounds[-1].metrics.get("test_accuracy") if rounds else None,
         test_loss=rounds[-1].metrics.get("test_loss") if rounds else None,
-        served=any(event.detail["to"] == branch.head for event in session.ledger.events(SERVED)),
+        served=was_served(session, branch),
         remarks=remarks_of(session, branch),
     )

@@ -206,12 +206,10 @@ def _together(judged: Sequence[Judged], models: int) -> tuple[Outcome, str]:
         return "fail", "; ".join(_outside(one, models) for one in failed) + "."
     removal = [one for one in judged if one.measured.kind == "removal"]
     if models < MINIMUM_MODELS:
-        few = (
-            f"{models} retrained model{'' if models == 1 else 's'} cannot"
-            if models
-            else "there is no retrained model to"
-        )
-        return "inconclusive", (f"{few} show that an unlearned one is like them; {MINIMUM_MODELS} at least are needed.")
+        few = "there is no retrained model to"
+        if models:
+            few = f"{models} retrained model{'' if models == 1 else 's'} cannot"
+        return "inconclusive", f"{few} show that an unlearned one is like them; {MINIMUM_MODELS} at least are needed."
     informative = [one for one in removal if one.informative]
     if not informative:
         if not removal:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedunlearn.files import atomic_write_bytes, json_bytes, make_folder, told_as_sentence
-from fedunlearn.server.branches import MAIN, RESTORED, SERVED, is_taken_back, served_digest
+from fedunlearn.server.branches import MAIN, RESTORED, is_taken_back, served_digest, was_served
 from fedunlearn.server.figure_store import file_name
 from fedunlearn.server.judging import Case, Figures, served_before
 from fedunlearn.server.session import Session
@@ -69,7 +69,7 @@ def restoration(session: Session, case: Case) -> dict[str, str | None] | None:
             "--method NAME."
         )
         return {"from": case.branch.head, "to": case.original, "why": why}
-    if not any(event.detail["to"] == case.branch.head for event in session.ledger.events(SERVED)):
+    if not was_served(session, case.branch):
         return None
     why = (
         "the audit failed, and the model that is served now was made out of the failed one; it stays, because taking "

@@ -122,6 +122,11 @@ def served_digest(session: Session) -> str:
     return main.head
 
 
+def was_served(session: Session, branch: BranchRow) -> bool:
+    """Whether the branch's model was taken into use, at present or not."""
+    return any(event.detail["to"] == branch.head for event in session.ledger.events(SERVED))
+
+
 def run_branch(grid: Grid, session: Session, roster: Roster, job: Job, plan: BranchPlan) -> BranchRow:
     """Run a branch to its end, or return it when it has ended already; a killed one goes on where it was."""
     base = base_digest(session, job)

@@ -8,7 +8,7 @@ import torch
 from flwr.app import ArrayRecord, MetricRecord
 from flwr.serverapp import Grid
 
-from fedunlearn.config import UnlearnSettings, recovery_passes
+from fedunlearn.config import UnlearnSettings, unlearning_beside
 from fedunlearn.errors import FedunlearnError, RequestError, SettingsError
 from fedunlearn.progress import in_words
 from fedunlearn.server import initial_model
@@ -64,7 +64,7 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
     if done >= total:
         ledger.set_branch_state(MAIN, "done")
         return
-    unlearn = unlearn or _unsaid(session)
+    unlearn = unlearn or unlearning_beside(settings.local_epochs)
     _serve_interrupted(grid, session, unlearn)
 
     def serve_pending(grid: Grid, roster: Roster, model: ModelState) -> ModelState:
@@ -172,7 +172,7 @@ def serve_rest(grid: Grid, session: Session) -> None:
     """Serve what arrived during the last round, if anything did. Raises the first failure in the end."""
     roster, _ = gather(grid, session.ledger, session.settings.timeout)
     rows = session.ledger.requests(*OPEN)
-    _, failures = _serve_open(grid, session, roster, rows, _unsaid(session))
+    _, failures = _serve_open(grid, session, roster, rows, unlearning_beside(session.settings.local_epochs))
     if failures:
         raise failures[0]
 
@@ -196,11 +196,6 @@ def retrain(grid: Grid, session: Session, ids: Sequence[str], rounds: int | None
     branch = run_branch(grid, session, roster, job, BranchPlan(kind, settings))
     share_head(grid, session, roster)
     return branch
-
-
-def _unsaid(session: Session) -> UnlearnSettings:
-    """How a request is served when nobody said how."""
-    return UnlearnSettings(local_epochs=recovery_passes(session.settings.local_epochs))
 
 
 def _check_layers(session: Session, settings: UnlearnSettings) -> None:

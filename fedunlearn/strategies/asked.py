@@ -51,12 +51,13 @@ def unlearn_settings(
         UnknownName: no such method.
         SettingsError: a setting is wrong.
     """
-    if recipe is not None and not _trains_in_full(method):
-        local_epochs = local_epochs or recovery_passes(recipe.local_epochs)
+    if recipe is not None and method != AUTO and getattr(methods.get(method), "trains_in_full", False):
+        rounds = recipe.rounds if rounds is None else rounds
+        local_epochs = recipe.local_epochs if local_epochs is None else local_epochs
+    elif recipe is not None and local_epochs is None:
+        local_epochs = recovery_passes(recipe.local_epochs)
     if method == AUTO:
         return _for_whichever(ratio, rounds, local_epochs, dict(options or {}))
-    if recipe is not None and _trains_in_full(method):
-        rounds, local_epochs = rounds or recipe.rounds, local_epochs or recipe.local_epochs
     values: dict[str, Any] = {"method": method, "ratio": dict(ratio) if isinstance(ratio, Mapping) else ratio}
     own = dict(options or {})
     if rounds is not None:
@@ -68,10 +69,6 @@ def unlearn_settings(
     settings = make_settings(UnlearnSettings, {**values, "options": own})
     checked_phases(methods.get(method), settings, settings.rounds)
     return settings
-
-
-def _trains_in_full(method: str) -> bool:
-    return method != AUTO and getattr(methods.get(method), "trains_in_full", False)
 
 
 def _for_whichever(

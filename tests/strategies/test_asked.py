@@ -27,6 +27,11 @@ def test_what_is_wrong_is_told() -> None:
         unlearn_settings("retrian")
     with pytest.raises(SettingsError, match="ratio"):
         unlearn_settings("selective-channels", ratio=1.5)
+    for method in ("selective-channels", "retrain", AUTO):
+        with pytest.raises(SettingsError, match="rounds = 0: it should be greater than or equal to 1"):
+            unlearn_settings(method, rounds=0, recipe=RECIPE)
+        with pytest.raises(SettingsError, match="local-epochs = 0: it should be greater than or equal to 1"):
+            unlearn_settings(method, local_epochs=0, recipe=RECIPE)
 
 
 def test_auto_takes_what_every_method_has_and_no_option_of_one() -> None:
