@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def _plot(document: Mapping[str, Any], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter
 
     jobs = {name: found["summary"] for name, found in document["jobs"].items() if "summary" in found}
     if not jobs:
@@ -79,8 +81,12 @@ def _plot(document: Mapping[str, Any], path: Path) -> None:
     for axis, (name, summaries) in zip(axes.flat, jobs.items(), strict=False):
         names = list(summaries)[::-1]
         colours = [_colour(one) for one in names]
-        axis.barh(names, [summaries[one]["round"] for one in names], color=colours)
+        seconds = [summaries[one]["round"] for one in names]
+        axis.barh(names, seconds, color=colours)
         axis.set_xscale("log")
+        # Whole powers of ten: bars of one job begin at the same kind of place, and labels do not overlap.
+        axis.set_xlim(10 ** floor(log10(min(seconds))), 10 ** ceil(log10(max(seconds))))
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_title(name, fontsize=10, loc="left")
         axis.set_xlabel("seconds a round (log)", fontsize=8)
         axis.tick_params(labelsize=8)
