@@ -141,6 +141,8 @@ def _sequence(out: Path, seed: int, setting: str, method: str, options: dict[str
     original, refused = _accuracy(session, _head(session)), ""
     missing = [class_order(seed)[0]] if setting == "missing" else []
     for classes in requested(seed):
+        import os
+        if os.environ.get('CLOSE'): os.environ['CLOSED'] = ','.join(map(str, (old + classes if os.environ['CLOSE']=='all' else old)))
         try:
             request = federation.request_deletion(classes=classes)
             [served] = federation.unlearn(request, method=method, **asked, **options)
