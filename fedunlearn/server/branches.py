@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from fedunlearn.strategies import methods
 from fedunlearn.strategies.inner import make_strategy
 from fedunlearn.strategies.method import Phase, State
 from fedunlearn.strategies.roster import Roster
-from fedunlearn.strategies.serving import Job, Supplies, serve
+from fedunlearn.strategies.serving import Job, Supplies, classes_gone, serve
 from fedunlearn.strategies.unlearning import UnlearningStrategy
 
 SERVED = "unlearned-model-served"
@@ -66,7 +66,12 @@ def job_for(rows: list[RequestRow]) -> Job:
         requests=tuple(sorted(row.id for row in rows)),
         targets=tuple(sorted({target for row in rows for target in row.targets})),
         scopes=frozenset(row.scope for row in rows),  # type: ignore[misc]
+        classes=_gone(rows),
     )
+
+
+def _gone(rows: Iterable[RequestRow]) -> tuple[int, ...]:
+    return classes_gone((row.scope, row.classes) for row in rows)
 
 
 def classes_of(rows: Sequence[RequestRow]) -> tuple[int, ...] | None:
@@ -163,17 +168,25 @@ def run_branch(grid: Grid, session: Session, roster: Roster, job: Job, plan: Bra
 def with_supplies(state: State, session: Session, job: Job) -> State:
     """The state with all that this run has beside the models: what was kept or prepared during training, and the rest.
 
-    Its rounds are those behind the model that the job found.
+    Its rounds are those behind the model that the job found, and gone are the classes of requests served before, too.
     """
     rounds = original_rounds(session, job)
     return replace(
         state,
         rounds=rounds,
+        gone=tuple(sorted({*state.gone, *_gone(_served_before(session, job))})),
         history=history_of(session, job, rounds),
         server_data=session.server_data,
         task=session.task,
         prepared_for=session.settings.prepared_methods,
     )
+
+
+def _served_before(session: Session, job: Job) -> list[RequestRow]:
+    own = _of_job(session, job, SERVED)
+    earlier = [event for event in session.ledger.events(SERVED) if not own or event.id < own[0].id]
+    ids = {id for event in earlier for id in str(event.detail["request"]).split("+")}
+    return [session.ledger.request(id) for id in sorted(ids)]
 
 
 def supplies_of(session: Session, job: Job) -> Supplies:

@@ -1,4 +1,4 @@
-"""The terms of GS-LoRA and GS-LoRA++: cross-entropy raised to a bound, and features kept near or driven off a mean."""
+"""The terms of GS-LoRA and GS-LoRA++: losses raised to a bound, and features kept near or driven off a mean."""
 
 from __future__ import annotations
 
@@ -36,6 +36,20 @@ def below(values: Tensor, bound: float, by_sample: bool = True) -> Tensor:
         by_sample: mean of relu(bound - value); else relu(bound - mean of the values).
     """
     return functional.relu(bound - values).mean() if by_sample else functional.relu(bound - values.mean())
+
+
+def losses_among(logits: Tensor, labels: Tensor, gone: Tensor) -> Tensor:
+    """-log of the probability that a sample is answered by its own class or by any class that is gone, N, in nats.
+
+    Where none is gone it is the cross-entropy. *Reconstruction*: raised to a bound, the cross-entropy alone is content
+    with samples that come to be answered by a class which was forgotten before, and that class is then known again.
+
+    Args:
+        logits: N x K. labels: N.
+        gone: K, whether the class is to be nobody's answer any more.
+    """
+    closed = gone | functional.one_hot(labels, logits.shape[1]).bool()
+    return logits.logsumexp(dim=1) - logits.masked_fill(~closed, -torch.inf).logsumexp(dim=1)
 
 
 def divergences(prototypes: Tensor, features: Tensor) -> Tensor:

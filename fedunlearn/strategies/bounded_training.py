@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fedunlearn.channels.layout import evaluation_mode
 from fedunlearn.data.dataset import Samples
-from fedunlearn.strategies.bounded_terms import Bounds, forget_term, retain_term
+from fedunlearn.strategies.bounded_terms import Bounds, forget_term, losses_among, retain_term
 from fedunlearn.strategies.passes import losses_and_logits
 from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.training import TrainingSettings, shuffled_batches
@@ -30,6 +30,7 @@ class Objective:
         own: prototypes of the classes to forget, K x D, by this client's own samples.
         shared: prototypes of the retained classes, K x D.
         known: K, whether there is a shared one.
+        gone: K, whether the class is to be nobody's answer any more.
     """
 
     task: Task
@@ -40,17 +41,19 @@ class Objective:
     own: Tensor
     shared: Tensor
     known: Tensor
+    gone: Tensor
 
     def __call__(self, model: nn.Module, forget: Samples, retain: Samples) -> Tensor:
         """The objective of two batches, one of which may be empty."""
         both = Samples.concat([forget, retain])
         inputs = self.task.inputs(both.inputs)
-        losses, found = losses_and_features(self.task, model, self.output_layer, inputs, both.labels)
+        losses, found, logits = forward_parts(self.task, model, self.output_layer, inputs, both.labels)
         split = len(forget)
         total = torch.zeros(())
         if split:
             prototypes = self.own[forget.labels]
-            total = total + self.forget * forget_term(losses[:split], found[:split], prototypes, self.bounds)
+            forgotten = losses_among(logits[:split], forget.labels, self.gone)
+            total = total + self.forget * forget_term(forgotten, found[:split], prototypes, self.bounds)
         if len(retain):
             labels = retain.labels
             kept = retain_term(losses[split:], found[split:], self.shared[labels], self.known[labels], self.bounds)
@@ -58,10 +61,10 @@ class Objective:
         return total
 
 
-def losses_and_features(
+def forward_parts(
     task: Task, model: nn.Module, output_layer: str, inputs: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The task's losses N, and what went into the output layer, N x D, both differentiable."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The task's losses N, what went into the output layer, N x D, and the logits N x K, all differentiable."""
     caught: list[Tensor] = []
 
     def catch(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -69,10 +72,10 @@ def losses_and_features(
 
     hook = model.get_submodule(output_layer).register_forward_pre_hook(catch)
     try:
-        losses, _ = losses_and_logits(task, model, inputs, labels)
+        losses, logits = losses_and_logits(task, model, inputs, labels)
     finally:
         hook.remove()
-    return losses, caught[-1]
+    return losses, caught[-1], logits
 
 
 @dataclass(frozen=True)

@@ -31,15 +31,15 @@ RATE, LOWEST_RATE = 1e-2, 1e-3
 """AdamW's learning rate in the first round, and the share of it at which the last would come out."""
 ABOVE_GUESSING = 4.0
 """Nats that the bound of the forget loss lies above the loss of guessing, log K."""
-MODES, BY = ("averaged", "exact"), ("sample", "batch")
+MODES, BY, AWAY_FROM = ("averaged", "exact"), ("sample", "batch"), ("gone", "own")
 RANK, FORGET_WEIGHT, SPARSITY, PUSH, PUSH_BOUND, PULL = 4, 0.2, 0.01, 0.05, 18.0, 0.001
 GROUPS_LEFT = "gs-lora/groups-left"
 """In `State.arrays`: how many groups of adapters are not zero."""
-_FORGOTTEN, _RETAINED, _NUMBERS, _FIRST, _SECOND, _STEP = (
-    f"gs-lora/{name}" for name in ("forgotten", "retained", "numbers", "first", "second", "step")
+_FORGOTTEN, _RETAINED, _NUMBERS, _GONE, _FIRST, _SECOND, _STEP = (
+    f"gs-lora/{name}" for name in ("forgotten", "retained", "numbers", "gone", "first", "second", "step")
 )
 
-OPTIONS = frozenset({"mode", "rank", "scale", "bound", "hinge", "forget_weight", "sparsity", "warm_up"})
+OPTIONS = frozenset({"mode", "rank", "scale", "bound", "hinge", "forget_weight", "sparsity", "warm_up", "away_from"})
 PROTOTYPE_OPTIONS = frozenset({"push", "push_bound", "pull"})
 
 
@@ -59,7 +59,9 @@ class GroupSparseAdapters:
     of a batch each, and the server takes the step of AdamW that one machine would take with all the batches.
 
     Options: `mode` ("averaged"); `rank` (4); `scale` s (1 / rank); `bound` (log K + 4 nats); `hinge`: each "sample"
-    is held against the bound, or the "batch"'s mean, as the authors do; `forget_weight` beta (0.2); `sparsity` alpha
+    is held against the bound, or the "batch"'s mean, as the authors do; `away_from`: what the loss of a forgotten
+    sample is the loss of, its class or any that left everywhere so far ("gone"), or its "own" class, as the authors
+    have it, which lets classes come back that were forgotten earlier; `forget_weight` beta (0.2); `sparsity` alpha
     (0.01), from round `warm_up` on (a fifth of the rounds, at least one). Of GS-LoRA++ alone: `push` (0.05),
     `push_bound` (18) and `pull` (0.001). The learning rate is AdamW's, 0.01, and falls over the rounds as a cosine.
     """
@@ -86,6 +88,7 @@ class GroupSparseAdapters:
         number(settings, "sparsity", SPARSITY)
         whole(settings, "warm_up", 0)
         exact = choice(settings, "mode", MODES) == "exact"
+        choice(settings, "away_from", AWAY_FROM)
         asked = count_phases(_FORGOTTEN, _RETAINED)
         if bounds.pull:
             asked.append(ASK_PROTOTYPES)
@@ -128,7 +131,8 @@ def _send(round: int, state: State) -> Down:
     terms = _terms(state)
     strength = _sparsity(round, state.settings) * (1 - terms.alpha)  # as the retain term is weighed
     numbers = [terms.alpha, terms.forgotten, terms.retained, rate_in(round, state.settings), strength]
-    arrays = {_NUMBERS: np.array(numbers, np.float64)}
+    gone = state.gone if choice(state.settings, "away_from", AWAY_FROM) == "gone" else ()
+    arrays = {_NUMBERS: np.array(numbers, np.float64), _GONE: np.array(gone, np.int64)}
     if PROTOTYPES in state.arrays:
         arrays[PROTOTYPES] = state.arrays[PROTOTYPES]
     return Down(packed=state.packed(), arrays=arrays)
@@ -191,7 +195,9 @@ def _objective(work: Work, bounds: Bounds, forgotten: int, retained: int) -> Obj
     if bounds.pull and PROTOTYPES in work.arrays:
         everybodys, there = means(torch.from_numpy(work.arrays[PROTOTYPES].copy()))
         shared, known = torch.where(there[:, None], everybodys, shared), known | there
-    return Objective(work.task, work.layout.output_layer, bounds, *coefficients, own, shared, known)
+    gone = torch.zeros(work.classes, dtype=torch.bool)
+    gone[torch.from_numpy(work.arrays[_GONE].copy())] = True
+    return Objective(work.task, work.layout.output_layer, bounds, *coefficients, own, shared, known, gone)
 
 
 def _leaves(work: Work) -> dict[str, Tensor]:
@@ -264,7 +270,8 @@ def _stepped(before: State, averaged: State, round: int) -> State:
 
 _PAPER = "Zhao et al. 2024, Continual Forgetting for Pre-trained Vision Models (GS-LoRA, CVPR, arXiv 2403.11530)"
 _OURS = (
-    "reconstruction: everything federated, the proximal step, each sample held against the bound, evaluation mode, "
+    "reconstruction: everything federated, the proximal step, each sample held against the bound, classes that are "
+    "gone, evaluation mode, "
     "AdamW anew in each round of the averaged mode, places in networks without attention, all weights"
 )
 

@@ -63,6 +63,7 @@ class State:
         training: the federation's own recipe.
         rounds: of the training behind `base`, or, where nobody counted them, of the federation's own recipe.
         targets: clients that hold part of the forget set.
+        gone: classes that leave everywhere, by this request or an earlier one: nobody's answer any more.
         history: what the server kept of the rounds of training.
         server_data: unlabelled samples at the server, inputs only, as they are stored; None: there are none.
         task: what turns stored inputs into answers, for a method that computes at the server; None: not known.
@@ -84,6 +85,7 @@ class State:
     mask: ChannelMask | None = None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     targets: tuple[int, ...] = ()
+    gone: tuple[int, ...] = ()
     history: History = NO_HISTORY
     server_data: torch.Tensor | None = None
     task: Task | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -39,11 +39,18 @@ class Job:
         requests: their ids.
         targets: clients that hold part of the forget set.
         scopes: what kinds of requests they are.
+        classes: that leave everywhere.
     """
 
     requests: tuple[str, ...]
     targets: tuple[int, ...]
     scopes: frozenset[Scope]
+    classes: tuple[int, ...] = ()
+
+
+def classes_gone(asked: Iterable[tuple[str, Sequence[int] | None]]) -> tuple[int, ...]:
+    """The classes that leave everywhere, of requests' scopes and classes."""
+    return tuple(sorted({one for scope, classes in asked if scope == "class-everywhere" for one in classes or ()}))
 
 
 @dataclass(frozen=True)

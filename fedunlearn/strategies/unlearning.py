@@ -27,7 +27,7 @@ from fedunlearn.strategies.localisation import TooFewReferences
 from fedunlearn.strategies.method import ModelState, State, methods
 from fedunlearn.strategies.reception import Answer, Reception, Sent, nothing_but_finite
 from fedunlearn.strategies.roster import Roster, call_roll, tell
-from fedunlearn.strategies.serving import ForgetfulRecorder, Job, sample, serve
+from fedunlearn.strategies.serving import ForgetfulRecorder, Job, classes_gone, sample, serve
 from fedunlearn.tasks.training import TrainingSettings
 
 
@@ -99,6 +99,7 @@ class UnlearningStrategy(Strategy):
         self._flagged: frozenset[int] = frozenset()
         self._model: dict[str, np.ndarray] = {}
         self._initial: ModelState | None = None
+        self._gone: frozenset[int] = frozenset()
         self._down = 0
         self._started = 0.0
 
@@ -212,6 +213,7 @@ class UnlearningStrategy(Strategy):
         except TooFewReferences:
             epochs = self.training.local_epochs
             served = served_with(UnlearnSettings(method="retrain", rounds=self.rounds, local_epochs=epochs))
+        self._gone |= frozenset(job.classes)
         told: dict[int, list[tuple[str, str, str]]] = {}
         for one in roster.announced:
             told.setdefault(one.client, []).append((one.id, "done", ""))
@@ -232,6 +234,7 @@ class UnlearningStrategy(Strategy):
             training=self.training,
             rounds=self.rounds,
             targets=job.targets,
+            gone=tuple(sorted({*job.classes, *self._gone})),
             network=self.architecture.network,
         )
 
@@ -260,6 +263,7 @@ def job_of(roster: Roster) -> Job:
         requests=tuple(sorted({one.id for one in roster.announced})),
         targets=tuple(sorted({one.client for one in roster.announced})),
         scopes=frozenset(one.scope for one in roster.announced),
+        classes=classes_gone((one.scope, one.classes) for one in roster.announced),
     )
 
 

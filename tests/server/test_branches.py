@@ -7,7 +7,15 @@ import pytest
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import RequestError
 from fedunlearn.federation import Federation
-from fedunlearn.server.branches import MAIN, BranchPlan, base_digest, job_for, served_digest, wrapped_strategy
+from fedunlearn.server.branches import (
+    MAIN,
+    BranchPlan,
+    base_digest,
+    job_for,
+    served_digest,
+    with_supplies,
+    wrapped_strategy,
+)
 
 FINE_TUNE = UnlearnSettings(method="fine-tune", rounds=1)
 
@@ -40,12 +48,25 @@ def test_the_model_that_a_request_found_stays_the_same_after_it_was_served(feder
     assert served_digest(session) not in (original, between)
 
 
+def test_what_is_gone_are_the_classes_of_requests_served_before_and_of_its_own(federation: Federation) -> None:
+    session = federation._session()
+    for asked in ({"classes": [1]}, {"client": 1, "classes": [4]}, {"classes": [2, 3]}):
+        federation.unlearn(federation.request_deletion(**asked), method="fine-tune", rounds=1)
+    found = []
+    for row in session.ledger.requests():
+        job = job_for([row])
+        state = wrapped_strategy(session).state_for(job, session.models.load(base_digest(session, job)), FINE_TUNE)
+        found.append((job.classes, with_supplies(state, session, job).gone))
+    assert sorted(found) == [((), (1,)), ((1,), (1,)), ((2, 3), (1, 2, 3))]
+
+
 def test_jobs_join_targets_and_scopes(federation: Federation) -> None:
     federation.request_deletion(client=2)
     federation.request_deletion(classes=[1])
     federation.unlearn(together=True, method="fine-tune", rounds=1)
     job = job_for(federation._session().ledger.requests())
     assert job.requests == ("class-1", "client-2-1")
+    assert job.classes == (1,)
     assert job.targets == (0, 1, 2) and job.scopes == {"client", "class-everywhere"}
 
 

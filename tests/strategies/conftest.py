@@ -127,7 +127,12 @@ def a_place(folder: Path, task: str, recipe: dict[str, Any]) -> Iterator[Place]:
         ],
     }
     jobs = {
-        scope: Job((requests[0].id,), tuple(one.client for one in requests), frozenset({scope}))  # type: ignore[arg-type]
+        scope: Job(
+            (requests[0].id,),
+            tuple(one.client for one in requests),
+            frozenset({scope}),  # type: ignore[arg-type]
+            (2,) if scope == "class-everywhere" else (),
+        )
         for scope, requests in filed.items()
     }
     heard: list[Message] = []

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fedunlearn.strategies.bounded_terms import Bounds, below, divergences, forget_term, retain_term
+from fedunlearn.strategies.bounded_terms import Bounds, below, divergences, forget_term, losses_among, retain_term
 
 
 def test_the_gate_has_no_gradient_from_the_bound_on() -> None:
@@ -22,6 +22,19 @@ def test_the_batch_form_gates_the_mean() -> None:
     assert float(below(losses, 6.0)) == pytest.approx(2.5)
     below(losses, 8.0, by_sample=False).backward()
     assert losses.grad is not None and losses.grad.tolist() == pytest.approx([-0.5, -0.5])
+
+
+def test_a_class_that_is_gone_is_no_place_to_go_to() -> None:
+    logits = torch.tensor([[math.log(2.0), math.log(3.0), math.log(5.0)]])
+    label, none, last = torch.tensor([0]), torch.zeros(3, dtype=torch.bool), torch.tensor([False, False, True])
+    assert losses_among(logits, label, none).tolist() == pytest.approx([-math.log(0.2)])
+    assert torch.allclose(losses_among(logits, label, none), torch.nn.functional.cross_entropy(logits, label))
+    assert losses_among(logits, label, last).tolist() == pytest.approx([-math.log(0.7)])
+    assert losses_among(logits, label, ~none).tolist() == pytest.approx([0.0])
+    # Raising it lowers the logit of the class that is gone as well.
+    leaf = logits.clone().requires_grad_()
+    losses_among(leaf, label, last).sum().backward()
+    assert leaf.grad is not None and leaf.grad[0].tolist() == pytest.approx([0.2 - 2 / 7, 0.3, 0.5 - 5 / 7])
 
 
 def test_divergence_by_hand() -> None:

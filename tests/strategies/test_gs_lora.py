@@ -63,15 +63,14 @@ def centralised(place, settings: UnlearnSettings, scope: str) -> dict[str, torch
             up, down = factors[factor_name(layer, UP)], factors[factor_name(layer, DOWN)]
             added = (up.flatten(1) @ down.flatten(1)) / rank
             weights[f"{layer}.weight"] = base[f"{layer}.weight"] + added.reshape(base[f"{layer}.weight"].shape)
-        losses = [
-            functional.cross_entropy(
-                torch.func.functional_call(network, weights, task.inputs(part.inputs)), part.labels, reduction="none"
-            )
-            for part in (forget, retain)
-        ]
-        bounded = functional.relu(float(options["bound"]) - losses[0]).mean()
+        logits = [torch.func.functional_call(network, weights, task.inputs(part.inputs)) for part in (forget, retain)]
+        answered = logits[0].softmax(dim=1)
+        closed = [{int(label), *state.gone} for label in forget.labels]
+        losses = -torch.stack([answered[i, sorted(those)].sum() for i, those in enumerate(closed)]).log()
+        bounded = functional.relu(float(options["bound"]) - losses).mean()
         optimizer.zero_grad()
-        (losses[1].mean() + float(options["forget_weight"]) * bounded).backward()
+        kept = functional.cross_entropy(logits[1], retain.labels)
+        (kept + float(options["forget_weight"]) * bounded).backward()
         optimizer.step()
         if round >= int(options["warm_up"]):
             with torch.no_grad():
@@ -110,9 +109,18 @@ def test_the_loss_of_a_batch_is_told_only_of_many_samples(place, size: int, told
     assert [("loss" in numbers) for numbers in trained] == [told] * len(place.staying)
 
 
-@pytest.mark.parametrize("scope", ["classes", "class-everywhere"])
-def test_the_exact_mode_is_the_algorithm_of_one_machine(place, scope: str) -> None:
+def with_gone(place, classes: tuple[int, ...]):
+    """The place, where these classes leave everywhere."""
+    scope = "class-everywhere"
+    return replace(place, jobs={**place.jobs, scope: replace(place.jobs[scope], classes=classes)})
+
+
+@pytest.mark.parametrize(
+    ("scope", "gone"), [("classes", None), ("class-everywhere", (2,)), ("class-everywhere", (2, 5))]
+)
+def test_the_exact_mode_is_the_algorithm_of_one_machine(place, scope: str, gone: tuple[int, ...] | None) -> None:
     """Every client's batch is all that it has, so that one machine's batch is all samples."""
+    place = place if gone is None else with_gone(place, gone)
     options = {"mode": "exact", "rank": 3, "bound": 5.0, "forget_weight": 0.4, "sparsity": 0.02, "warm_up": 1}
     settings = settings_for(PLAIN, rounds=4, **options)
     with batches_of(place, 10_000):
@@ -216,6 +224,16 @@ def test_without_prototype_terms_both_methods_are_one(place) -> None:
     assert digest_state(plain.model) == digest_state(none.model)
     with_some = place.serve("classes", settings_for(PROTOTYPICAL))[0]
     assert digest_state(plain.model) != digest_state(with_some.model)
+
+
+def test_the_own_class_alone_can_be_what_samples_are_driven_off(place) -> None:
+    both = with_gone(place, (2, 5))
+    away, own = (
+        both.serve("class-everywhere", settings_for(PLAIN, away_from=word))[0].model for word in ("gone", "own")
+    )
+    assert digest_state(away) != digest_state(own)
+    alone = with_gone(place, (2,)).serve("class-everywhere", settings_for(PLAIN))[0].model
+    assert digest_state(own) == digest_state(alone)
 
 
 def test_what_it_would_send_is_what_it_sends(place) -> None:

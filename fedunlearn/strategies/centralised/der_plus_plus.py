@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fedunlearn.audit.probe import features
 from fedunlearn.config import UnlearnSettings
-from fedunlearn.strategies.bounded_training import losses_and_features
+from fedunlearn.strategies.bounded_training import forward_parts
 from fedunlearn.strategies.centralised.relabelled_terms import (
     SOURCE,
     model_at_base,
@@ -50,7 +50,7 @@ def _train(work: Work) -> Reply:
     retain, weight = number(work.settings, "retain", RETAIN), number(work.settings, "features", FEATURES)
 
     def keep(model: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor:
-        losses, found = losses_and_features(work.task, model, layer, inputs, labels[positions])
+        losses, found, _ = forward_parts(work.task, model, layer, inputs, labels[positions])
         return retain * losses + weight * (found - wanted[positions]).square().mean(dim=1)
 
     return train_relabelled(work, keep)
