@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,18 @@ def test_an_announced_request_is_served_before_the_next_round(place, tmp_path: P
     train(place, folder, strategy, rounds=3, evaluate_fn=file_after_the_first)
     assert served == [("client-2-1",)]
     assert Inbox(folder / "clients" / "2").all()[0].state == "done"
+
+
+def test_a_class_that_left_everywhere_stays_gone_for_later_requests(place, tmp_path: Path) -> None:
+    folder, settings = tmp_path / "run", UnlearnSettings(method="fine-tune", rounds=1)
+    for client in place.staying:
+        own = folder / "clients" / str(client)
+        file_request(own, place.sites[client].holding, classes=[2], everywhere="class-2")
+    strategy = wrapped(place, unlearn=settings)
+    train(place, folder, strategy, rounds=1)
+    later = replace(place.jobs["class-everywhere"], classes=(5,))
+    assert strategy.state_for(later, place.model, settings).gone == (2, 5)
+    assert wrapped(place).state_for(later, place.model, settings).gone == (5,)
 
 
 def test_what_is_asked_before_the_first_round_is_served(place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
