@@ -264,7 +264,7 @@ def _distance_axis(axes: Axes) -> None:
         axes.set_yscale("symlog", linthresh=SMALL, linscale=1.0)
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_locator(FixedLocator([0, SMALL / 2, SMALL, 0.05, 0.1, 0.2, 0.5, 1]))
-        axes.set_ylim(bottom=-0.05 * SMALL, top=min(1.05, top))
+        axes.set_ylim(bottom=-0.05 * SMALL, top=min(1.05, 1.15 * top))
     else:
         axes.set_ylim(bottom=-0.03 * top, top=min(1.05, top))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -279,5 +279,8 @@ def _title(figure: Figure, cell: CellAggregate) -> None:
 def _finish(figure: Figure, axes: Axes, cell: CellAggregate) -> None:
     _title(figure, cell)
     handles, labels = axes.get_legend_handles_labels()
-    columns = min(4, max(1, len(handles)))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=10)
+    for columns in range(min(4, max(1, len(handles))), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=10)
+        if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
+            return
+        legend.remove()  # names of one's own may be long

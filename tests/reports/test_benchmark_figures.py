@@ -89,6 +89,20 @@ def test_many_models_are_listed_from_far_to_near_with_the_numbers_of_the_picture
     assert len(looks) == 26, "no two look alike"
 
 
+def test_long_names_stay_inside_the_picture(document: dict[str, Any]) -> None:
+    original, retrained = (document["models"][name] for name in ("original", "retrained"))
+    long = {f"a method of one's own with a long name {number}": retrained for number in range(3)}
+    models: dict[str, Any] = {"original": original, "retrained": retrained, **long}
+    (cell,) = aggregate([{"cell": "", "seed": 0, "models": models, "rounds": {}}])
+    figure = trade_off(cell)
+    assert figure is not None
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    extent = legend.get_window_extent()
+    assert extent.x0 >= 0 and extent.x1 <= figure.bbox.width
+    assert len(legend.get_texts()) == len(models) - 1, "all but the original, which costs nothing"
+
+
 def numbers_in(text: str) -> list[int]:
     """ "3, 5–7" -> 3, 5, 6, 7."""
     found = []
