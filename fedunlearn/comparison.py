@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 
 from fedunlearn.clients.handlers import kept_path
 from fedunlearn.clients.pictures import picture_path
-from fedunlearn.files import told_as_sentence
+from fedunlearn.files import atomic_write_json, make_folder, read_json, told_as_sentence
+from fedunlearn.reports.document import clean
 from fedunlearn.server.branches import classes_of, job_for
 from fedunlearn.server.comparing import mask_of, unlearned_branch
 from fedunlearn.server.ledger_tables import RequestRow
@@ -94,6 +96,33 @@ def comparison_document(
         "models": models,
         "attribution": _attribution(session, served, figures["method"]["selected"]),
     }
+
+
+def keep_comparison(session: Session, ids: Sequence[str], document: Mapping[str, Any]) -> Comparison:
+    """Keep a comparison of these requests in the run folder, in the place of the last one."""
+    atomic_write_json(_kept_path(session, ids), clean(document))
+    return Comparison(document)
+
+
+def kept_comparison(session: Session, ids: Sequence[str]) -> Comparison | None:
+    """The last comparison of these requests; None where there is none, or their unlearned model is another one now.
+
+    Raises:
+        RequestError: the requests have not been served.
+    """
+    unlearned = unlearned_branch(session, job_for([session.ledger.request(id) for id in ids]))
+    path = _kept_path(session, ids)
+    found = Comparison(read_json(path)) if path.is_file() else None
+    if found is None or found.document["models"]["unlearned"]["digest"] != unlearned.head:
+        return None
+    return found
+
+
+def _kept_path(session: Session, ids: Sequence[str]) -> Path:
+    joined = "+".join(sorted(ids))
+    # A file name has at most 255 bytes.
+    name = joined if len(joined) <= 200 else hashlib.sha256(joined.encode()).hexdigest()
+    return make_folder(session.folder.audit) / f"comparison-{name}.json"
 
 
 def _with_pooled(
