@@ -10,7 +10,7 @@ from typing import Any
 from fedunlearn.reports.answer import Answer, Finding, answer
 from fedunlearn.reports.audit_trail import AuditTrail
 from fedunlearn.reports.audit_words import headline
-from fedunlearn.reports.document import Document, after_of, models_of, request_sentence
+from fedunlearn.reports.document import Document, after_of, joined, models_of, request_sentence
 from fedunlearn.reports.measures import shown
 from fedunlearn.reports.page_audit import (
     audit_answer,
@@ -213,6 +213,5 @@ def _plain(entry: Any) -> str:
     if isinstance(entry, Mapping):
         return ", ".join(f"{name} {_plain(part)}" for name, part in entry.items())
     if isinstance(entry, list | tuple):
-        between = " " if all(str(part).endswith(".") for part in entry) else ", "
-        return between.join(_plain(part) for part in entry)
+        return joined([_plain(part) for part in entry])
     return f"{entry:g}" if isinstance(entry, float) else str(entry)
