@@ -8,7 +8,7 @@ import torch
 from flwr.app import ArrayRecord, MetricRecord
 from flwr.serverapp import Grid
 
-from fedunlearn.config import UnlearnSettings, unlearning_beside
+from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import FedunlearnError, RequestError, SettingsError
 from fedunlearn.progress import in_words
 from fedunlearn.server import initial_model
@@ -36,7 +36,7 @@ from fedunlearn.server.ledger_tables import BranchRow, RequestRow, RoundRow
 from fedunlearn.server.life_cycle import OPEN, acknowledge, gather, incomplete, receive, register_keys
 from fedunlearn.server.session import Session
 from fedunlearn.strategies import methods
-from fedunlearn.strategies.asked import AUTO
+from fedunlearn.strategies.asked import AUTO, settings_beside
 from fedunlearn.strategies.content import state_of, state_record
 from fedunlearn.strategies.inner import optimizer_state, restore_optimizer_state
 from fedunlearn.strategies.localisation import TooFewReferences
@@ -64,7 +64,7 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
     if done >= total:
         ledger.set_branch_state(MAIN, "done")
         return
-    unlearn = unlearn or unlearning_beside(settings.local_epochs)
+    unlearn = unlearn or settings_beside(settings, {})
     _serve_interrupted(grid, session, unlearn)
 
     def serve_pending(grid: Grid, roster: Roster, model: ModelState) -> ModelState:
@@ -172,7 +172,7 @@ def serve_rest(grid: Grid, session: Session) -> None:
     """Serve what arrived during the last round, if anything did. Raises the first failure in the end."""
     roster, _ = gather(grid, session.ledger, session.settings.timeout)
     rows = session.ledger.requests(*OPEN)
-    _, failures = _serve_open(grid, session, roster, rows, unlearning_beside(session.settings.local_epochs))
+    _, failures = _serve_open(grid, session, roster, rows, settings_beside(session.settings, {}))
     if failures:
         raise failures[0]
 
