@@ -14,7 +14,7 @@ from fedunlearn.clients.handlers import kept_path
 from fedunlearn.clients.pictures import picture_path
 from fedunlearn.files import atomic_write_json, make_folder, read_json, told_as_sentence
 from fedunlearn.reports.document import clean
-from fedunlearn.server.branches import classes_of, job_for
+from fedunlearn.server.branches import classes_of
 from fedunlearn.server.comparing import mask_of, unlearned_branch
 from fedunlearn.server.ledger_tables import RequestRow
 from fedunlearn.server.session import Session
@@ -110,7 +110,7 @@ def kept_comparison(session: Session, ids: Sequence[str]) -> Comparison | None:
     Raises:
         RequestError: the requests have not been served.
     """
-    unlearned = unlearned_branch(session, job_for([session.ledger.request(id) for id in ids]))
+    unlearned = unlearned_branch(session, ids)
     path = _kept_path(session, ids)
     found = Comparison(read_json(path)) if path.is_file() else None
     if found is None or found.document["models"]["unlearned"]["digest"] != unlearned.head:
@@ -143,7 +143,7 @@ def _attribution(session: Session, rows: list[RequestRow], selected: Mapping[str
     path = kept_path(first, "attribution", sorted(row.id for row in rows))
     if selected is None or not path.is_file():
         return None
-    mask = mask_of(session, unlearned_branch(session, job_for(rows)))
+    mask = mask_of(session, unlearned_branch(session, [row.id for row in rows]))
     shown = {}
     with np.load(path, allow_pickle=False) as scores:
         for group in session.architecture.layout.groups:

@@ -157,6 +157,7 @@ class Federation(Accountable):
     ) -> list[UnlearningSummary]:
         """As `unlearn`, with settings that are made already."""
         ids = None if request is None else self._named(request)
+        jobs.check_unlearning(self._session(), settings, ids, together)
 
         def work(grid: Grid, session: Session) -> list[BranchRow]:
             return jobs.unlearn(grid, session, settings, ids, together, on_choice)
@@ -200,9 +201,10 @@ class Federation(Accountable):
         """
         if rounds is not None:
             make_settings(UnlearnSettings, {"rounds": rounds})
+        ids = self._meant(request)
 
         def work(grid: Grid, session: Session) -> BranchRow:
-            return jobs.retrain(grid, session, self._meant(request), rounds)
+            return jobs.retrain(grid, session, ids, rounds)
 
         return unlearning_summary(self._session(), self._run(work, "retrain", on_progress))
 
@@ -231,6 +233,7 @@ class Federation(Accountable):
         if rounds_after < 0:
             raise SettingsError(f"rounds-after = {rounds_after}: expected 0 or more.")
         ids = self._meant(request)
+        comparing.unlearned_branch(self._session(), ids)
 
         def work(grid: Grid, session: Session) -> dict[str, Any]:
             return comparing.compare(grid, session, ids, retrain, rounds_after, controls, before)
@@ -240,9 +243,7 @@ class Federation(Accountable):
         document = comparison_document(self._session(), ids, figures, pooled, earlier)
         return keep_comparison(self._session(), [*earlier, *ids], document)
 
-    def report(
-        self, request: Asked | None = None, on_progress: OnProgress = None
-    ) -> Path:
+    def report(self, request: Asked | None = None, on_progress: OnProgress = None) -> Path:
         """Write the report of a request (None: the last served) into the run folder; return the page.
 
         It shows the last comparison of the unlearned model; if there is none yet, one without retraining is made. Where
@@ -270,5 +271,3 @@ class Federation(Accountable):
 
     def _holding(self, client: int) -> Holding:
         return requesting.holding_of(self._session(), client)
-
-

@@ -62,9 +62,11 @@ class OpenRun:
         return self._quiet_session if on_progress is None else Session(self._folder, on_progress)
 
     def _named(self, request: Asked) -> list[str]:
-        """Ids of the requests."""
+        """Ids of the requests. Raises RequestError for one that there is not, before anything is written."""
         several = [request] if isinstance(request, DeletionRequest | str) else list(request)
-        return [id for one in several for id in (one.split("+") if isinstance(one, str) else (one.id,))]
+        ids = [id for one in several for id in (one.split("+") if isinstance(one, str) else (one.id,))]
+        requesting.check_known(self._session(), ids)
+        return ids
 
     def _meant(self, request: Asked | None) -> list[str]:
         """Ids of the requests, or of what was served last; of the only one where nothing was."""

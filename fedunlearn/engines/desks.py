@@ -1,4 +1,4 @@
-"""The desks of a federation's workers: starting them, hearing them, waiting for them, putting another in one's place."""
+"""The desks of a federation's workers: who is ready, what they send, how long to wait, who takes one's place."""
 
 from __future__ import annotations
 

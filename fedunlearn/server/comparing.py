@@ -76,7 +76,7 @@ def compare(
     job = job_for([ledger.request(id) for id in ids])
     rows = [ledger.request(id) for id in (*before.ids(), *ids)]
     measured = job_for(rows)
-    unlearned = unlearned_branch(session, job)
+    unlearned = unlearned_branch(session, ids)
     budget = {"rounds": unlearned.settings["rounds"], "local_epochs": unlearned.settings["local_epochs"]}
     plans = {
         "fine-tuned": UnlearnSettings(method="fine-tune", **budget),
@@ -172,17 +172,17 @@ def kept_for(session: Session, job: Job, branch: BranchRow) -> set[str]:
     return history_of(session, job, original_rounds(session, job)).digests()
 
 
-def unlearned_branch(session: Session, job: Job) -> BranchRow:
-    """The last finished branch that unlearned this job. Raises RequestError when there is none."""
-    wanted = "+".join(job.requests)
+def unlearned_branch(session: Session, ids: Sequence[str]) -> BranchRow:
+    """The last finished branch that unlearned these requests. Raises RequestError when there is none."""
+    wanted = "+".join(sorted(ids))
     done = [one for one in session.ledger.branches() if one.kind == "unlearned" and one.state == "done"]
     found = [branch for branch in done if branch.request_id == wanted]
     if found:
         return found[-1]
     for branch in done:
-        if set(job.requests) & set(str(branch.request_id).split("+")):
+        if set(ids) & set(str(branch.request_id).split("+")):
             raise RequestError(f"request {wanted} was served together with others; name all: {branch.request_id}.")
-    if any(session.ledger.events(NEVER_LEARNED, id) for id in job.requests):
+    if any(session.ledger.events(NEVER_LEARNED, id) for id in ids):
         raise RequestError(
             f"request {wanted} came before the first round of training: no model has known its samples, so that there "
             "is nothing to compare or to audit."

@@ -72,7 +72,7 @@ def case_of(session: Session, ids: Sequence[str]) -> Case:
     """The last unlearning of these requests. Raises RequestError when they have not been served."""
     rows = [session.ledger.request(id) for id in ids]
     job = job_for(rows)
-    branch = unlearned_branch(session, job)
+    branch = unlearned_branch(session, ids)
     original = str(branch.settings["base"])
     return Case(job, tuple(rows), branch, original, rounds_behind(session, original))
 

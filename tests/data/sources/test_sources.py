@@ -69,7 +69,7 @@ def test_what_a_source_of_ones_own_does_wrong_is_said_in_a_sentence() -> None:
 
     with pytest.raises(DataError, match=r"source broken failed \(ValueError: no such column\); call it with a seed"):
         load_dataset(broken, 0)
-    with pytest.raises(DataError, match="source pair gave a tuple; have it return a fedunlearn.data.dataset.Dataset"):
+    with pytest.raises(DataError, match="source pair gave a tuple; have it return"):
         load_dataset(pair, 0)
     with pytest.raises(DataError, match=r"^its own sentence\.$"):
         load_dataset(wrong_itself, 0)
