@@ -48,6 +48,9 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+ByMethod = Annotated[
+    Text, _option("The method whose unlearned model is meant, where several served the request.", default="the last")
+]
 Workers = Annotated[Text, _option("Processes that run the clients, 0: this one.", default="as simulated")]
 
 
@@ -238,6 +241,7 @@ def compare(
         bool, typer.Option(help="Retrain in full without the forget set, if that is not done yet.")
     ] = True,
     rounds_after: Annotated[int, _option("Ordinary rounds to train after that, and compare again.", "K")] = 0,
+    method: ByMethod = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -247,9 +251,9 @@ def compare(
 
         federation = Federation.open(run, workers)
         comparison = federation.compare(
-            request, retrain=retrain, rounds_after=rounds_after, on_progress=output.on_progress
+            request, retrain=retrain, rounds_after=rounds_after, on_progress=output.on_progress, method=method
         )
-        page = federation.report(request, on_progress=output.on_progress)
+        page = federation.report(request, on_progress=output.on_progress, method=method)
         output.answer(comparison.document, comparison.table(), f"The report is {page}")
 
 
@@ -283,13 +287,14 @@ def benchmark(
 def report(
     run: Run,
     request: Annotated[Text, _option("The deletion request.", "ID", default="the last one served")] = None,
+    method: ByMethod = None,
     as_json: Json = False,
 ) -> None:
     """Write the report of the last comparison in RUN, one self-contained HTML page."""
     with command_output(as_json) as output:
         from fedunlearn.federation import Federation
 
-        page = Federation.open(run).report(request, on_progress=output.on_progress)
+        page = Federation.open(run).report(request, on_progress=output.on_progress, method=method)
         output.answer({"report": page}, f"The report is {page}")
 
 

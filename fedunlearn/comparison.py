@@ -94,7 +94,7 @@ def comparison_document(
         },
         **figures,
         "models": models,
-        "attribution": _attribution(session, served, figures["method"]["selected"]),
+        "attribution": _attribution(session, served, figures["method"]),
     }
 
 
@@ -104,13 +104,16 @@ def keep_comparison(session: Session, ids: Sequence[str], document: Mapping[str,
     return Comparison(document)
 
 
-def kept_comparison(session: Session, ids: Sequence[str]) -> Comparison | None:
-    """The last comparison of these requests; None where there is none, or their unlearned model is another one now.
+def kept_comparison(session: Session, ids: Sequence[str], method: str | None = None) -> Comparison | None:
+    """The last comparison of these requests; None where there is none, or it is of another unlearned model.
+
+    Args:
+        method: whose unlearned model is meant; None: the last one's.
 
     Raises:
-        RequestError: the requests have not been served.
+        RequestError: the requests have not been served, or not by this method.
     """
-    unlearned = unlearned_branch(session, ids)
+    unlearned = unlearned_branch(session, ids, method)
     path = _kept_path(session, ids)
     found = Comparison(read_json(path)) if path.is_file() else None
     if found is None or found.document["models"]["unlearned"]["digest"] != unlearned.head:
@@ -137,13 +140,13 @@ def _with_pooled(
     }
 
 
-def _attribution(session: Session, rows: list[RequestRow], selected: Mapping[str, str] | None) -> dict[str, Any] | None:
+def _attribution(session: Session, rows: list[RequestRow], method: Mapping[str, Any]) -> dict[str, Any] | None:
     """The first target's scores beside the reference: in simulation its folder is here to be read."""
     first = session.folder.client(min(target for row in rows for target in row.targets))
     path = kept_path(first, "attribution", sorted(row.id for row in rows))
-    if selected is None or not path.is_file():
+    if method["selected"] is None or not path.is_file():
         return None
-    mask = mask_of(session, unlearned_branch(session, [row.id for row in rows]))
+    mask = mask_of(session, unlearned_branch(session, [row.id for row in rows], method["name"]))
     shown = {}
     with np.load(path, allow_pickle=False) as scores:
         for group in session.architecture.layout.groups:

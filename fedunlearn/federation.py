@@ -217,6 +217,7 @@ class Federation(Accountable):
         pooled: bool = False,
         on_progress: OnProgress = None,
         before: Before | None = None,
+        method: str | None = None,
     ) -> Comparison:
         """Put all models of a request side by side, running what is lacking.
 
@@ -226,33 +227,40 @@ class Federation(Accountable):
             controls: further methods at the name that they get in the table.
             pooled: also measure what needs all clients' data in one place: linear probe, relearning time.
             before: earlier requests, whose samples every figure then covers as well, and the models that they left.
+            method: whose unlearned model is compared, where several methods have served the request; None: the last's.
 
         Raises:
-            SettingsError: `rounds_after` is below 0. RequestError: the request has not been served.
+            SettingsError: `rounds_after` is below 0. RequestError: the request has not been served, or not by `method`.
         """
         if rounds_after < 0:
             raise SettingsError(f"rounds-after = {rounds_after}: expected 0 or more.")
         ids = self._meant(request)
-        comparing.unlearned_branch(self._session(), ids)
+        comparing.unlearned_branch(self._session(), ids, method)
 
         def work(grid: Grid, session: Session) -> dict[str, Any]:
-            return comparing.compare(grid, session, ids, retrain, rounds_after, controls, before)
+            return comparing.compare(grid, session, ids, retrain, rounds_after, controls, before, method)
 
         figures = self._run(work, "compare", on_progress)
         earlier = before.ids() if before else []
         document = comparison_document(self._session(), ids, figures, pooled, earlier)
         return keep_comparison(self._session(), [*earlier, *ids], document)
 
-    def report(self, request: Asked | None = None, on_progress: OnProgress = None) -> Path:
+    def report(self, request: Asked | None = None, on_progress: OnProgress = None, method: str | None = None) -> Path:
         """Write the report of a request (None: the last served) into the run folder; return the page.
 
         It shows the last comparison of the unlearned model; if there is none yet, one without retraining is made. Where
         the run was audited, the verdict comes first, and the certificate and all other requests are shown as well.
+
+        Args:
+            method: as in `compare`.
+
+        Raises:
+            RequestError: the request has not been served, or not by `method`.
         """
         ids = self._meant(request)
-        comparison = kept_comparison(self._session(), ids)
+        comparison = kept_comparison(self._session(), ids, method)
         if comparison is None:
-            comparison = self.compare(ids, retrain=False, on_progress=on_progress)
+            comparison = self.compare(ids, retrain=False, on_progress=on_progress, method=method)
         from fedunlearn.reporting import audit_trail
 
         session = self._session()

@@ -58,6 +58,7 @@ def compare(
     rounds_after: int = 0,
     controls: Mapping[str, UnlearnSettings] | None = None,
     before: Before | None = None,
+    method: str | None = None,
 ) -> dict[str, Any]:
     """Run what is lacking beside the unlearned model, measure all of them, and return the figures.
 
@@ -67,16 +68,17 @@ def compare(
         rounds_after: ordinary rounds after which unlearned and retrained are measured once more.
         controls: further branches, by the name that they get in the table.
         before: earlier requests, whose samples every figure then covers as well; None: there are none.
+        method: whose unlearned model is compared; None: the last one's.
 
     Raises:
-        RequestError: the requests have not been served.
+        RequestError: the requests have not been served, or not by this method.
     """
     ledger, settings, before = session.ledger, session.settings, before or Before()
     roster, _ = gather(grid, ledger, settings.timeout)
     job = job_for([ledger.request(id) for id in ids])
     rows = [ledger.request(id) for id in (*before.ids(), *ids)]
     measured = job_for(rows)
-    unlearned = unlearned_branch(session, ids)
+    unlearned = unlearned_branch(session, ids, method)
     budget = {"rounds": unlearned.settings["rounds"], "local_epochs": unlearned.settings["local_epochs"]}
     plans = {
         "fine-tuned": UnlearnSettings(method="fine-tune", **budget),
@@ -172,14 +174,21 @@ def kept_for(session: Session, job: Job, branch: BranchRow) -> set[str]:
     return history_of(session, job, original_rounds(session, job)).digests()
 
 
-def unlearned_branch(session: Session, ids: Sequence[str]) -> BranchRow:
-    """The last finished branch that unlearned these requests. Raises RequestError when there is none."""
-    wanted = "+".join(sorted(ids))
-    done = [one for one in session.ledger.branches() if one.kind == "unlearned" and one.state == "done"]
-    found = [branch for branch in done if branch.request_id == wanted]
-    if found:
+def unlearned_branch(session: Session, ids: Sequence[str], method: str | None = None) -> BranchRow:
+    """The last finished branch that unlearned these requests, by `method` if it is named.
+
+    Raises:
+        RequestError: there is none.
+    """
+    wanted, found = "+".join(sorted(ids)), _unlearned_branches(session, ids)
+    by_method = {str(branch.settings["method"]): branch for branch in found}
+    if found and method is None:
         return found[-1]
-    for branch in done:
+    if method in by_method:
+        return by_method[method]
+    if found:
+        raise RequestError(f"request {wanted} was not unlearned by {method!r}, but by {', '.join(by_method)}.")
+    for branch in _unlearned_branches(session):
         if set(ids) & set(str(branch.request_id).split("+")):
             raise RequestError(f"request {wanted} was served together with others; name all: {branch.request_id}.")
     if any(session.ledger.events(NEVER_LEARNED, id) for id in ids):
@@ -188,6 +197,12 @@ def unlearned_branch(session: Session, ids: Sequence[str]) -> BranchRow:
             "is nothing to compare or to audit."
         )
     raise RequestError(f"request {wanted} has not been served yet; run `fedunlearn unlearn RUN` first.")
+
+
+def _unlearned_branches(session: Session, ids: Sequence[str] | None = None) -> list[BranchRow]:
+    """Finished branches that unlearned these requests together; None: any."""
+    done = [one for one in session.ledger.branches() if one.kind == "unlearned" and one.state == "done"]
+    return [one for one in done if ids is None or one.request_id == "+".join(sorted(ids))]
 
 
 def void_because(original: Mapping[str, Any], with_backdoor: bool = True) -> str | None:
@@ -334,7 +349,16 @@ def _method(session: Session, branch: BranchRow, attribution_seconds: float) -> 
         "selected": selected,
         "attribution_seconds": attribution_seconds,
         "remarks": list(remarks_of(session, branch)),
+        "others": _other_methods(session, branch),
     }
+
+
+def _other_methods(session: Session, branch: BranchRow) -> list[str]:
+    """Methods that unlearned the same requests as well, in their order."""
+    found = _unlearned_branches(session, str(branch.request_id).split("+"))
+    return [
+        name for name in dict.fromkeys(one.settings["method"] for one in found) if name != branch.settings["method"]
+    ]
 
 
 def mask_of(session: Session, branch: BranchRow) -> ChannelMask | None:
