@@ -10,7 +10,8 @@ from flwr.serverapp import Grid
 
 from fedunlearn.errors import RequestError
 from fedunlearn.open_run import Asked, OpenRun
-from fedunlearn.server import certificate, comparing, erasing
+from fedunlearn.server import certificate, erasing
+from fedunlearn.server.branches import unlearned_branch
 from fedunlearn.server.certificate import Issued
 from fedunlearn.server.erasing import Erasure
 from fedunlearn.server.life_cycle import DeletionRequest
@@ -56,7 +57,7 @@ class Accountable(OpenRun):
 
         named, size = auditing.settled(tier, band)
         ids = self._meant(request)
-        comparing.unlearned_branch(self._session(), ids)
+        unlearned_branch(self._session(), ids)
 
         def run(work: Callable[[Grid, Session], T]) -> T:
             return self._run(work, "audit", on_progress)

@@ -14,8 +14,7 @@ from fedunlearn.clients.handlers import kept_path
 from fedunlearn.clients.pictures import picture_path
 from fedunlearn.files import atomic_write_json, make_folder, read_json, told_as_sentence
 from fedunlearn.reports.document import clean
-from fedunlearn.server.branches import classes_of
-from fedunlearn.server.comparing import mask_of, unlearned_branch
+from fedunlearn.server.branches import classes_of, mask_of, unlearned_branch
 from fedunlearn.server.ledger_tables import RequestRow
 from fedunlearn.server.session import Session
 

@@ -17,6 +17,7 @@ from fedunlearn.data.holding import Holding
 from fedunlearn.errors import SettingsError
 from fedunlearn.open_run import Asked
 from fedunlearn.server import comparing, jobs
+from fedunlearn.server.branches import unlearned_branch
 from fedunlearn.server.choosing import OnChoice
 from fedunlearn.server.comparing import Before
 from fedunlearn.server.initial_model import with_initial_model
@@ -235,7 +236,7 @@ class Federation(Accountable):
         if rounds_after < 0:
             raise SettingsError(f"rounds-after = {rounds_after}: expected 0 or more.")
         ids = self._meant(request)
-        comparing.unlearned_branch(self._session(), ids, method)
+        unlearned_branch(self._session(), ids, method)
 
         def work(grid: Grid, session: Session) -> dict[str, Any]:
             return comparing.compare(grid, session, ids, retrain, rounds_after, controls, before, method)

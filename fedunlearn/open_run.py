@@ -12,6 +12,7 @@ from fedunlearn import engines, requesting
 from fedunlearn.config import FederationSettings, run_config_of
 from fedunlearn.errors import RequestError
 from fedunlearn.plugins import plugged_in
+from fedunlearn.server.branches import unlearned_branches
 from fedunlearn.server.failures import recorded
 from fedunlearn.server.life_cycle import DeletionRequest
 from fedunlearn.server.run_folder import RunFolder
@@ -73,7 +74,7 @@ class OpenRun:
         if request is not None:
             return self._named(request)
         ledger = self._session().ledger
-        unlearned = [branch for branch in ledger.branches() if branch.kind == "unlearned" and branch.state == "done"]
+        unlearned = unlearned_branches(self._session())
         if unlearned:
             return str(unlearned[-1].request_id).split("+")
         known = [row.id for row in ledger.requests()] or list(requesting.filed_requests(self._session()))

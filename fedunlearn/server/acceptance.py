@@ -13,8 +13,7 @@ from flwr.serverapp import Grid
 
 from fedunlearn.audit.harm import ClassHarm, harmful_classes
 from fedunlearn.errors import RequestError
-from fedunlearn.server.branches import base_digest, classes_of
-from fedunlearn.server.comparing import mask_of
+from fedunlearn.server.branches import base_digest, classes_of, mask_of
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.ledger_tables import BranchRow, RequestRow
 from fedunlearn.server.session import Session

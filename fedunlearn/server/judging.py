@@ -21,8 +21,7 @@ from fedunlearn.audit.primary import (
 )
 from fedunlearn.audit.verdict_document import find
 from fedunlearn.errors import DataError
-from fedunlearn.server.branches import MAIN, SERVED, classes_of, job_for, rounds_behind
-from fedunlearn.server.comparing import unlearned_branch
+from fedunlearn.server.branches import MAIN, SERVED, classes_of, job_for, rounds_behind, unlearned_branch
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.figure_store import FigureStore
 from fedunlearn.server.ledger_tables import BranchRow, RequestRow

@@ -5,7 +5,8 @@ import pytest
 from fedunlearn.errors import RequestError
 from fedunlearn.federation import Federation
 from fedunlearn.reports.answer import answer
-from fedunlearn.server.comparing import mask_of, unlearned_branch, void_because
+from fedunlearn.server.branches import mask_of, unlearned_branch
+from fedunlearn.server.comparing import void_because
 
 
 @pytest.mark.parametrize(
