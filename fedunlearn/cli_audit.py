@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fedunlearn.cli_arguments import Json, LastServed
 from fedunlearn.cli_output import command_output
 from fedunlearn.errors import SettingsError
 
@@ -15,9 +16,7 @@ SELF_TEST = Path("self-test")
 
 def audit(
     run: Annotated[Path | None, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)] = None,
-    request: Annotated[
-        str | None, typer.Option(metavar="ID", help="The deletion request.", show_default="the last one served")
-    ] = None,
+    request: LastServed = None,
     tier: Annotated[
         str | None,
         typer.Option(
@@ -51,7 +50,7 @@ def audit(
     repetitions: Annotated[
         int | None, typer.Option(help="With --self-test: bands that are drawn.", show_default="20")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Judge what unlearning has made of RUN against models that were retrained without the forgotten data."""
     with command_output(as_json) as output:

@@ -107,6 +107,7 @@ LIGHT_MODULES = [
     "cli_erase",
     "cli_ledger",
     "cli_output",
+    "cli_simulate",
     "cli_status",
     "config",
     "errors",
