@@ -7,7 +7,6 @@ are *reconstruction*; so is attacking the packed rows alone.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,15 +20,12 @@ from fedunlearn.audit.metric import Finding, Gathered, Value
 from fedunlearn.audit.subject import Subject
 from fedunlearn.channels.layout import evaluation_mode
 from fedunlearn.channels.packing import Portion
-from fedunlearn.errors import DataError
 from fedunlearn.tasks.base import Task
 
 NAME = "gradient_leakage"
 State = Mapping[str, Tensor]
 HIGHEST = 60.0
 """Ratio in decibels from which two inputs count as the same."""
-LARGEST_BATCH = 6
-"""All orders of a batch are tried to match it, which is 720 for six."""
 
 
 @dataclass(frozen=True)
@@ -140,26 +136,6 @@ def peak_signal_to_noise(one: Tensor, other: Tensor, extent: float = 1.0) -> flo
     """10 log10(extent^2 / mean squared difference) in decibels, at most 60."""
     error = float((one.double() - other.double()).square().mean())
     return min(HIGHEST, 10.0 * math.log10(extent**2 / error)) if error > 0 else HIGHEST
-
-
-def best_match(made: Tensor, truth: Tensor, labels: Tensor, extent: float = 1.0) -> float:
-    """Mean peak signal-to-noise ratio of a batch, in decibels, over the best order of what was made.
-
-    Only inputs of one label may change places.
-
-    Raises:
-        DataError: the batch is empty or larger than six.
-    """
-    count = len(truth)
-    if not 0 < count <= LARGEST_BATCH or len(made) != count:
-        raise DataError(f"a match needs as many inputs on both sides, 1 to {LARGEST_BATCH}; got {len(made)}, {count}.")
-    table = [[peak_signal_to_noise(made[i], truth[j], extent) for j in range(count)] for i in range(count)]
-    orders = (
-        order
-        for order in itertools.permutations(range(count))
-        if all(labels[i] == labels[j] for i, j in enumerate(order))
-    )
-    return max(sum(table[i][j] for i, j in enumerate(order)) / count for order in orders)
 
 
 def moved_rows(before: State, after: State) -> Portion:
