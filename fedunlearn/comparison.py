@@ -99,7 +99,7 @@ def comparison_document(
 
 def keep_comparison(session: Session, ids: Sequence[str], document: Mapping[str, Any]) -> Comparison:
     """Keep a comparison of these requests in the run folder, in the place of the last one."""
-    atomic_write_json(_kept_path(session, ids), clean(document))
+    atomic_write_json(_comparison_path(session, ids), clean(document))
     return Comparison(document)
 
 
@@ -113,14 +113,14 @@ def kept_comparison(session: Session, ids: Sequence[str], method: str | None = N
         RequestError: the requests have not been served, or not by this method.
     """
     unlearned = unlearned_branch(session, ids, method)
-    path = _kept_path(session, ids)
+    path = _comparison_path(session, ids)
     found = Comparison(read_json(path)) if path.is_file() else None
     if found is None or found.document["models"]["unlearned"]["digest"] != unlearned.head:
         return None
     return found
 
 
-def _kept_path(session: Session, ids: Sequence[str]) -> Path:
+def _comparison_path(session: Session, ids: Sequence[str]) -> Path:
     joined = "+".join(sorted(ids))
     # A file name has at most 255 bytes.
     name = joined if len(joined) <= 200 else hashlib.sha256(joined.encode()).hexdigest()
