@@ -124,6 +124,11 @@ def test_a_ledger_is_checked_without_this_program(folder: Path, audited: Federat
             check(bundle)
 
 
+def test_every_method_is_described() -> None:
+    text = (GUIDES.parent / "methods.md").read_text(encoding="utf-8")
+    assert [name for name in methods.names() if f"`{name}`" not in text] == []
+
+
 def test_every_kind_of_problem_is_in_the_guide() -> None:
     text = (GUIDES / "ledger-and-certificate.md").read_text(encoding="utf-8")
     assert [kind for kind in KINDS if f"`{kind}`" not in text] == []
