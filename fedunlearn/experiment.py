@@ -230,13 +230,13 @@ def read_experiment(path: Path | str) -> Experiment:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"there is no experiment file {path} that can be read.") from error
+        raise SettingsError(f"there is no experiment file {path} that can be read; check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}.") from error
     try:
         for key in ("name", "federation", "request"):
             if key not in content:
-                raise SettingsError(f"the key {key!r} is missing.")
+                raise SettingsError(f"the key {key!r} is missing; give name, federation and request.")
         # Cell by cell, so that what is wrong in one is told with what a cell may say.
         if isinstance(cells := content.get("cells"), list):
             content["cells"] = [make_settings(Cell, one) if isinstance(one, dict) else one for one in cells]

@@ -141,7 +141,10 @@ def unlearned_branch(session: Session, ids: Sequence[str], method: str | None = 
     if method in by_method:
         return by_method[method]
     if found:
-        raise RequestError(f"request {wanted} was not unlearned by {method!r}, but by {', '.join(by_method)}.")
+        raise RequestError(
+            f"request {wanted} was not unlearned by {method!r}, but by {', '.join(by_method)}; name one of these, or "
+            f"have {method!r} serve it first."
+        )
     for branch in unlearned_branches(session):
         if set(ids) & set(str(branch.request_id).split("+")):
             raise RequestError(f"request {wanted} was served together with others; name all: {branch.request_id}.")
