@@ -36,6 +36,7 @@ class Accountable(OpenRun):
         restore: bool = True,
         processes: int | None = None,
         on_progress: OnProgress = None,
+        method: str | None = None,
     ) -> Audit:
         """Judge a served request against a band of models retrained without what was filed.
 
@@ -49,21 +50,22 @@ class Accountable(OpenRun):
             band: size of the band; fewer than 8 never pass. None: the tier's.
             restore: serve the model from before again when the audited one fails; the data stays out all the same.
             processes: models that are trained at a time; None: one a core.
+            method: whose unlearned model is judged, where several methods have served the request; None: the last's.
 
         Raises:
-            SettingsError: no such tier or size. RequestError: the request has not been served.
+            SettingsError: no such tier or size. RequestError: the request has not been served, or not by `method`.
         """
         from fedunlearn import auditing
 
         named, size = auditing.settled(tier, band)
         ids = self._meant(request)
-        unlearned_branch(self._session(), ids)
+        unlearned_branch(self._session(), ids, method)
 
         def run(work: Callable[[Grid, Session], T]) -> T:
             return self._run(work, "audit", on_progress)
 
         with self._folder.locked("audit"):
-            return auditing.audit(run, self._session(on_progress), ids, named, size, restore, processes)
+            return auditing.audit(run, self._session(on_progress), ids, named, size, restore, processes, method)
 
     def certify(
         self,

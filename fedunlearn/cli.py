@@ -12,7 +12,7 @@ import typer
 
 from fedunlearn import __version__, cli_audit, cli_certificate, cli_erase, cli_ledger, cli_simulate
 from fedunlearn.catalogue import briefly, catalogue
-from fedunlearn.cli_arguments import Json, LastServed, Run, option, parse_numbers, parse_options, parse_ratio
+from fedunlearn.cli_arguments import ByMethod, Json, LastServed, Run, option, parse_numbers, parse_options, parse_ratio
 from fedunlearn.cli_output import command, command_output, estimates, facts, table
 from fedunlearn.cli_status import end_process, exit_status
 from fedunlearn.config import UnlearnSettings
@@ -41,9 +41,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-ByMethod = Annotated[
-    Text, option("The method whose unlearned model is meant, where several served the request.", default="the last")
-]
 Workers = Annotated[Text, option("Processes that run the clients, 0: this one.", default="as simulated")]
 
 

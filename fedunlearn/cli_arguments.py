@@ -21,6 +21,10 @@ def option(help: str, metavar: str | None = None, *, default: str | bool = True)
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 LastServed = Annotated[str | None, option("The deletion request.", "ID", default="the last one served")]
+ByMethod = Annotated[
+    str | None,
+    option("The method whose unlearned model is meant, where several served the request.", default="the last"),
+]
 
 
 def heads_option(what: str) -> Any:

@@ -67,11 +67,11 @@ class Case:
         return classes_of(self.rows)
 
 
-def case_of(session: Session, ids: Sequence[str]) -> Case:
-    """The last unlearning of these requests. Raises RequestError when they have not been served."""
+def case_of(session: Session, ids: Sequence[str], method: str | None = None) -> Case:
+    """The last unlearning of these requests, by `method` if it is named. Raises RequestError when there is none."""
     rows = [session.ledger.request(id) for id in ids]
     job = job_for(rows)
-    branch = unlearned_branch(session, ids)
+    branch = unlearned_branch(session, ids, method)
     original = str(branch.settings["base"])
     return Case(job, tuple(rows), branch, original, rounds_behind(session, original))
 
