@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from fedunlearn.audit.counts import total_of
 from fedunlearn.audit.inversion import total_variation
 from fedunlearn.audit.metric import Finding, Gathered, Value
-from fedunlearn.audit.subject import Subject
+from fedunlearn.audit.subject import ModelState, Subject
 from fedunlearn.channels.layout import evaluation_mode
 from fedunlearn.channels.packing import Portion
 from fedunlearn.tasks.base import Task
 
 NAME = "gradient_leakage"
-State = Mapping[str, Tensor]
 HIGHEST = 60.0
 """Ratio in decibels from which two inputs count as the same."""
 
@@ -63,7 +62,9 @@ def gradients_of(task: Task, model: nn.Module, inputs: Tensor, labels: Tensor, p
     return [_rows(gradient, portion.rows[name]) for name, gradient in zip(names, found, strict=True)]
 
 
-def gradients_of_update(model: nn.Module, after: State, learning_rate: float, portion: Portion | None) -> list[Tensor]:
+def gradients_of_update(
+    model: nn.Module, after: ModelState, learning_rate: float, portion: Portion | None
+) -> list[Tensor]:
     """The gradients that one step of plain gradient descent came from: what crosses says no less than they do.
 
     Args:
@@ -138,7 +139,7 @@ def peak_signal_to_noise(one: Tensor, other: Tensor, extent: float = 1.0) -> flo
     return min(HIGHEST, 10.0 * math.log10(extent**2 / error)) if error > 0 else HIGHEST
 
 
-def moved_rows(before: State, after: State) -> Portion:
+def moved_rows(before: ModelState, after: ModelState) -> Portion:
     """The rows in which two models differ: what a packed update of the unlearning showed. All where none differs."""
     rows: dict[str, Tensor | None] = {}
     for name, tensor in before.items():
@@ -184,7 +185,7 @@ def one_step(task: Task, model: nn.Module, inputs: Tensor, labels: Tensor, learn
     return {n: parameters[n].detach() - learning_rate * slope for n, slope in zip(names, found, strict=True)}
 
 
-def labels_seen(model: nn.Module, after: State, output: Sequence[str], count: int) -> Tensor | None:
+def labels_seen(model: nn.Module, after: ModelState, output: Sequence[str], count: int) -> Tensor | None:
     """The labels that the output layer's bias gives away; None where it has no bias."""
     for name, before in model.named_parameters():
         if name in output and before.dim() == 1:
