@@ -51,6 +51,13 @@ def simulate(
     server_data: Annotated[
         float, option("Share of the training samples that only the server gets, without labels.")
     ] = _DEFAULTS.server_data,
+    held_out: Annotated[
+        float, option("Share of its samples that each client never trains on: its own unseen data.")
+    ] = _DEFAULTS.held_out,
+    class_harm: Annotated[
+        float,
+        option("Fall of a class that stays from which an unlearned model is refused; 1: none is."),
+    ] = _DEFAULTS.class_harm,
     ledger: Annotated[
         str | None, option("Database of the ledger: postgresql+psycopg://user@host/name.", "URL", default="in RUN")
     ] = None,
@@ -86,6 +93,8 @@ def simulate(
             compile=compile,
             prepare_for=prepare_for,
             server_data=server_data,
+            held_out=held_out,
+            class_harm=class_harm,
             ledger=ledger,
         )
         training = federation.train(on_progress=output.on_progress)
