@@ -10,12 +10,13 @@ from flwr.serverapp import Grid
 
 from fedunlearn.errors import RequestError
 from fedunlearn.open_run import Asked, OpenRun
+from fedunlearn.progress import OnProgress
 from fedunlearn.server import certificate, erasing
 from fedunlearn.server.branches import unlearned_branch
 from fedunlearn.server.certificate import Issued
 from fedunlearn.server.erasing import Erasure
 from fedunlearn.server.life_cycle import DeletionRequest
-from fedunlearn.server.session import OnProgress, Session
+from fedunlearn.server.session import Session
 from fedunlearn.server.verification import Verification, verify_run
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Accountable(OpenRun):
         *,
         restore: bool = True,
         processes: int | None = None,
-        on_progress: OnProgress = None,
+        on_progress: OnProgress | None = None,
         method: str | None = None,
     ) -> Audit:
         """Judge a served request against a band of models retrained without what was filed.
@@ -96,7 +97,9 @@ class Accountable(OpenRun):
         """
         return verify_run(self._folder, head_files, with_models)
 
-    def erase(self, request: DeletionRequest | str, dry_run: bool = True, on_progress: OnProgress = None) -> Erasure:
+    def erase(
+        self, request: DeletionRequest | str, dry_run: bool = True, on_progress: OnProgress | None = None
+    ) -> Erasure:
         """Remove what still descends from a request's data: older models, what clients keep, reports of them.
 
         Args:

@@ -16,6 +16,7 @@ from fedunlearn.config import FederationSettings, UnlearnSettings, make_settings
 from fedunlearn.data.holding import Holding
 from fedunlearn.errors import SettingsError
 from fedunlearn.open_run import Asked
+from fedunlearn.progress import OnProgress
 from fedunlearn.server import comparing, jobs
 from fedunlearn.server.branches import unlearned_branch
 from fedunlearn.server.choosing import OnChoice
@@ -24,7 +25,7 @@ from fedunlearn.server.initial_model import with_initial_model
 from fedunlearn.server.ledger_tables import BranchRow
 from fedunlearn.server.life_cycle import DeletionRequest
 from fedunlearn.server.run_folder import RunFolder
-from fedunlearn.server.session import OnProgress, Session
+from fedunlearn.server.session import Session
 from fedunlearn.strategies import methods
 from fedunlearn.strategies.asked import check_prepare_for, unlearn_settings
 from fedunlearn.strategies.inner import make_strategy
@@ -84,7 +85,7 @@ class Federation(Accountable):
             folder = RunFolder.of(out, make_settings(FederationSettings, settings))
         return cls(folder)
 
-    def train(self, rounds: int | None = None, on_progress: OnProgress = None) -> TrainingSummary:
+    def train(self, rounds: int | None = None, on_progress: OnProgress | None = None) -> TrainingSummary:
         """Train until `rounds` rounds (None: the settings') are finished; a killed training goes on.
 
         Requests that are filed meanwhile are served between two rounds.
@@ -127,8 +128,8 @@ class Federation(Accountable):
         *,
         together: bool = False,
         local_epochs: int | None = None,
-        on_progress: OnProgress = None,
-        on_choice: OnChoice = None,
+        on_progress: OnProgress | None = None,
+        on_choice: OnChoice | None = None,
         **options: Any,
     ) -> list[UnlearningSummary]:
         """Serve requests (None: every open one), one after the other or `together`.
@@ -153,8 +154,8 @@ class Federation(Accountable):
         settings: UnlearnSettings,
         *,
         together: bool = False,
-        on_progress: OnProgress = None,
-        on_choice: OnChoice = None,
+        on_progress: OnProgress | None = None,
+        on_choice: OnChoice | None = None,
     ) -> list[UnlearningSummary]:
         """As `unlearn`, with settings that are made already."""
         ids = None if request is None else self._named(request)
@@ -170,7 +171,7 @@ class Federation(Accountable):
         request: Asked | None,
         name: str,
         settings: UnlearnSettings,
-        on_progress: OnProgress = None,
+        on_progress: OnProgress | None = None,
         start: str | None = None,
     ) -> BranchRow:
         """Run a method on a request that was served, as a branch called `name`; the served model stays.
@@ -192,7 +193,7 @@ class Federation(Accountable):
         self,
         request: Asked | None = None,
         rounds: int | None = None,
-        on_progress: OnProgress = None,
+        on_progress: OnProgress | None = None,
     ) -> UnlearningSummary:
         """Retrain from scratch without the forget set: the reference. The served model stays.
 
@@ -216,7 +217,7 @@ class Federation(Accountable):
         rounds_after: int = 0,
         controls: Mapping[str, UnlearnSettings] | None = None,
         pooled: bool = False,
-        on_progress: OnProgress = None,
+        on_progress: OnProgress | None = None,
         before: Before | None = None,
         method: str | None = None,
     ) -> Comparison:
@@ -246,7 +247,9 @@ class Federation(Accountable):
         document = comparison_document(self._session(), ids, figures, pooled, earlier)
         return keep_comparison(self._session(), [*earlier, *ids], document)
 
-    def report(self, request: Asked | None = None, on_progress: OnProgress = None, method: str | None = None) -> Path:
+    def report(
+        self, request: Asked | None = None, on_progress: OnProgress | None = None, method: str | None = None
+    ) -> Path:
         """Write the report of a request (None: the last served) into the run folder; return the page.
 
         It shows the last comparison of the unlearned model; if there is none yet, one without retraining is made. Where

@@ -12,11 +12,12 @@ from fedunlearn import engines, requesting
 from fedunlearn.config import FederationSettings, run_config_of
 from fedunlearn.errors import RequestError
 from fedunlearn.plugins import plugged_in
+from fedunlearn.progress import OnProgress
 from fedunlearn.server.branches import unlearned_branches
 from fedunlearn.server.failures import recorded
 from fedunlearn.server.life_cycle import DeletionRequest
 from fedunlearn.server.run_folder import RunFolder
-from fedunlearn.server.session import OnProgress, Session
+from fedunlearn.server.session import Session
 
 T = TypeVar("T")
 Asked = DeletionRequest | str | Sequence[DeletionRequest | str]
@@ -41,7 +42,7 @@ class OpenRun:
         """The federation's settings."""
         return self._folder.settings
 
-    def _run(self, work: Callable[[Grid, Session], T], doing: str, on_progress: OnProgress) -> T:
+    def _run(self, work: Callable[[Grid, Session], T], doing: str, on_progress: OnProgress | None) -> T:
         from fedunlearn.clients.app import client_app
 
         session = self._session(on_progress)
@@ -59,7 +60,7 @@ class OpenRun:
                 imports=plugged_in(),
             )
 
-    def _session(self, on_progress: OnProgress = None) -> Session:
+    def _session(self, on_progress: OnProgress | None = None) -> Session:
         return self._quiet_session if on_progress is None else Session(self._folder, on_progress)
 
     def _named(self, request: Asked) -> list[str]:

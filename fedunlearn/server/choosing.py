@@ -50,7 +50,7 @@ class Choice:
         }
 
 
-OnChoice = Callable[[Choice], None] | None
+OnChoice = Callable[[Choice], None]
 
 
 def choose(session: Session, roster: Roster, job: Job, settings: UnlearnSettings) -> Choice:

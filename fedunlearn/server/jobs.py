@@ -130,7 +130,7 @@ def unlearn(
     settings: UnlearnSettings,
     ids: Sequence[str] | None = None,
     together: bool = False,
-    on_choice: OnChoice = None,
+    on_choice: OnChoice | None = None,
 ) -> list[BranchRow]:
     """Serve requests, one after the other or all at once; None for every open one.
 

@@ -45,7 +45,7 @@ def serve_open(
     rows: Sequence[RequestRow],
     settings: UnlearnSettings,
     together: bool = False,
-    on_choice: OnChoice = None,
+    on_choice: OnChoice | None = None,
 ) -> tuple[list[BranchRow], list[FedunlearnError]]:
     """The branches of what was served, and why the others failed."""
     found, failures = [], []
