@@ -91,7 +91,14 @@ def settled(tier: str | None, band: int | None) -> tuple[Tier, int]:
 
 
 def audit(
-    run: Run, session: Session, ids: Sequence[str], tier: Tier, size: int, restore: bool, processes: int | None
+    run: Run,
+    session: Session,
+    ids: Sequence[str],
+    tier: Tier,
+    size: int,
+    restore: bool,
+    processes: int | None,
+    method: str | None = None,
 ) -> Audit:
     """Make what is lacking of the band, measure, judge, write the document and the ledger's entry.
 
@@ -101,12 +108,13 @@ def audit(
         size: of the band; 0: only what is there already.
         restore: whether a model that fails is no longer served.
         processes: for the band; None: one a core.
+        method: whose unlearned model is judged; None: the last one's.
 
     Raises:
-        RequestError: the requests have not been served.
+        RequestError: the requests have not been served, or not by this method.
     """
     audit_record.finish_interrupted(session)
-    case, band = run(lambda grid, session: _find_band(grid, session, ids, size))
+    case, band = run(lambda grid, session: _find_band(grid, session, ids, size, method))
     if size:
         band = _fill(session, case, band, size, processes)
     shadows = None
@@ -126,9 +134,11 @@ def make_band(session: Session, ids: Sequence[str], size: int, processes: int | 
     return tuple(member.digest for member in _fill(session, case, band, size, processes).members)
 
 
-def _find_band(grid: Grid, session: Session, ids: Sequence[str], size: int) -> tuple[Case, Band]:
+def _find_band(
+    grid: Grid, session: Session, ids: Sequence[str], size: int, method: str | None = None
+) -> tuple[Case, Band]:
     roster, _ = gather(grid, session.ledger, session.settings.timeout)
-    case = case_of(session, ids)
+    case = case_of(session, ids, method)
     if size and not case.rounds:
         raise RequestError(
             "the original model was not trained here, so that there is no training to repeat for a band; audit in tier "

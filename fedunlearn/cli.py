@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedunlearn import __version__, cli_audit, cli_certificate, cli_erase, cli_ledger
+from fedunlearn import __version__, cli_audit, cli_certificate, cli_erase, cli_ledger, cli_simulate
 from fedunlearn.catalogue import briefly, catalogue
-from fedunlearn.cli_arguments import parse_numbers, parse_options, parse_ratio
+from fedunlearn.cli_arguments import ByMethod, Json, LastServed, Run, option, parse_numbers, parse_options, parse_ratio
 from fedunlearn.cli_output import command, command_output, estimates, facts, table
 from fedunlearn.cli_status import end_process, exit_status
-from fedunlearn.config import FederationSettings, UnlearnSettings
+from fedunlearn.config import UnlearnSettings
 
 if TYPE_CHECKING:
     from fedunlearn.server.choosing import Choice
 
-_DEFAULTS = FederationSettings()
 _UNLEARN = UnlearnSettings()
 
 app = typer.Typer(
@@ -32,14 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Text = str | None
 Kind = StrEnum("Kind", ["TASKS", "METHODS", "METRICS"])
-
-
-def _option(help: str, metavar: str | None = None, *, default: str | bool = True) -> object:
-    return typer.Option(help=help, metavar=metavar, show_default=default)
 
 
 def _version(wanted: bool) -> None:
@@ -48,7 +41,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Workers = Annotated[Text, _option("Processes that run the clients, 0: this one.", default="as simulated")]
+Workers = Annotated[Text, option("Processes that run the clients, 0: this one.", default="as simulated")]
 
 
 @app.callback()
@@ -60,98 +53,17 @@ def _every_command(
     pass
 
 
-@app.command()
-def simulate(
-    task: Annotated[str, _option("Name, images:PATH or module:object; see: list tasks.")] = _DEFAULTS.task,
-    clients: Annotated[int, _option("Clients of the federation, 2 or more.")] = _DEFAULTS.clients,
-    partition: Annotated[str, _option("iid, dirichlet:A, pathological:K or by:COLUMN.")] = _DEFAULTS.partition,
-    rounds: Annotated[int, _option("Rounds of training; 0 with --init: none.")] = _DEFAULTS.rounds,
-    seed: Annotated[int, _option("The same seed gives the same model, bit for bit.")] = _DEFAULTS.seed,
-    out: Annotated[Path, _option("Folder of the run; one with the same settings is resumed.", "RUN")] = Path("run"),
-    local_epochs: Annotated[int, _option("Passes of a client over its data in a round.")] = _DEFAULTS.local_epochs,
-    learning_rate: Annotated[float, _option("Learning rate of the clients.")] = _DEFAULTS.learning_rate,
-    batch_size: Annotated[int, _option("Samples in a batch.")] = _DEFAULTS.batch_size,
-    network: Annotated[Text, _option("Name of a network.", default="the task's")] = _DEFAULTS.network,
-    init: Annotated[
-        Text, _option("Model to start from: a safetensors file, or torchvision:NAME.", "PATH", default="a fresh one")
-    ] = _DEFAULTS.init,
-    momentum: Annotated[float, _option("Momentum of the clients' SGD, 0 to below 1.")] = _DEFAULTS.momentum,
-    strategy: Annotated[str, _option("Flower strategy: fedavg, fedprox:proximal_mu=0.1, krum …")] = _DEFAULTS.strategy,
-    fraction: Annotated[float, _option("Share of the clients in a round, above 0 to 1.")] = _DEFAULTS.fraction,
-    backdoor: Annotated[
-        Text, _option("Plant a back-door: client=0,share=0.8,target=0.", default="none")
-    ] = _DEFAULTS.backdoor,
-    canaries: Annotated[Text, _option("Plant canaries: client=0,count=300.", default="none")] = _DEFAULTS.canaries,
-    engine: Annotated[str, _option("What executes the clients: local or ray.")] = _DEFAULTS.engine,
-    timeout: Annotated[float, _option("Seconds after which a client is left out of a round.")] = _DEFAULTS.timeout,
-    workers: Annotated[str, _option("Processes that run the clients, 0: this one; auto: as many as pay off.")] = str(
-        _DEFAULTS.workers
-    ),
-    cohort: Annotated[
-        str, _option("Clients trained together as one computation, 1: none; auto: as many as are found faster.")
-    ] = str(_DEFAULTS.cohort),
-    device: Annotated[str, _option("Where clients train: cpu, cuda or cuda:N.")] = _DEFAULTS.device,
-    precision: Annotated[str, _option("What layers compute in: float32 or bfloat16.")] = _DEFAULTS.precision,
-    compile: Annotated[bool, _option("Let torch.compile make code for a client's step.")] = _DEFAULTS.compile,
-    prepare_for: Annotated[
-        str, _option("Methods to keep updates or prepare for: federaser,quickdrop.", "NAMES", default="none")
-    ] = _DEFAULTS.prepare_for,
-    server_data: Annotated[
-        float, _option("Share of the training samples that only the server gets, without labels.")
-    ] = _DEFAULTS.server_data,
-    ledger: Annotated[
-        Text, _option("Database of the ledger: postgresql+psycopg://user@host/name.", "URL", default="in RUN")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Train a federation of simulated clients and keep it in a run folder."""
-    with command_output(as_json) as output:
-        from fedunlearn.federation import Federation
-
-        federation = Federation.simulate(
-            task,
-            clients=clients,
-            partition=partition,
-            rounds=rounds,
-            seed=seed,
-            out=out,
-            local_epochs=local_epochs,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            network=network,
-            init=init,
-            momentum=momentum,
-            strategy=strategy,
-            fraction=fraction,
-            backdoor=backdoor,
-            canaries=canaries,
-            engine=engine,
-            timeout=timeout,
-            workers=workers,
-            cohort=cohort,
-            device=device,
-            precision=precision,
-            compile=compile,
-            prepare_for=prepare_for,
-            server_data=server_data,
-            ledger=ledger,
-        )
-        training = federation.train(on_progress=output.on_progress)
-        output.answer(
-            {"run": federation.folder, "settings": federation.settings, "training": training},
-            facts(training),
-            f"Next: {command('request', federation.folder, '--client', 0)}",
-        )
+app.command()(cli_simulate.simulate)
 
 
 @app.command()
 def request(
     run: Run,
-    client: Annotated[int | None, _option("The client that asks; without it, every holder of the classes.")] = None,
-    classes: Annotated[Text, _option("Only these classes: 3,4.", "NUMBERS", default="all")] = None,
+    client: Annotated[int | None, option("The client that asks; without it, every holder of the classes.")] = None,
+    classes: Annotated[Text, option("Only these classes: 3,4.", "NUMBERS", default="all")] = None,
     samples: Annotated[
         Text,
-        _option("Only these samples, as indices into the client's own data: 1,5,9.", "NUMBERS", default="all"),
+        option("Only these samples, as indices into the client's own data: 1,5,9.", "NUMBERS", default="all"),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -182,25 +94,25 @@ def requests(run: Run, as_json: Json = False) -> None:
 @app.command()
 def unlearn(
     run: Run,
-    request: Annotated[Text, _option("The deletion request.", "ID", default="every open one")] = None,
+    request: Annotated[Text, option("The deletion request.", "ID", default="every open one")] = None,
     method: Annotated[
-        str, _option("How it is forgotten: a name of list methods, or auto: the cheapest.")
+        str, option("How it is forgotten: a name of list methods, or auto: the cheapest.")
     ] = _UNLEARN.method,
     ratio: Annotated[
-        str, _option("Share of the channels: auto, 0 to 1, or a share a layer: conv1=0.1,hidden=0.3.")
+        str, option("Share of the channels: auto, 0 to 1, or a share a layer: conv1=0.1,hidden=0.3.")
     ] = "auto",
     rounds: Annotated[
         int | None,
-        _option(f"Recovery rounds: {_UNLEARN.rounds}, of retrain the federation's own, where none are named."),
+        option(f"Recovery rounds: {_UNLEARN.rounds}, of retrain the federation's own, where none are named."),
     ] = None,
     local_epochs: Annotated[
         int | None,
-        _option("Passes of a client over its data in a recovery round: half of those in training, of retrain all."),
+        option("Passes of a client over its data in a recovery round: half of those in training, of retrain all."),
     ] = None,
     together: Annotated[bool, typer.Option("--together", help="Serve all pending requests as one.")] = False,
     option: Annotated[
         list[str] | None,
-        _option("An option of the method, such as attribution=ablation; may be repeated.", "NAME=VALUE"),
+        option("An option of the method, such as attribution=ablation; may be repeated.", "NAME=VALUE"),
     ] = None,
     workers: Workers = None,
     as_json: Json = False,
@@ -233,11 +145,12 @@ def unlearn(
 @app.command()
 def compare(
     run: Run,
-    request: Annotated[Text, _option("The deletion request.", "ID", default="the last one served")] = None,
+    request: LastServed = None,
     retrain: Annotated[
         bool, typer.Option(help="Retrain in full without the forget set, if that is not done yet.")
     ] = True,
-    rounds_after: Annotated[int, _option("Ordinary rounds to train after that, and compare again.", "K")] = 0,
+    rounds_after: Annotated[int, option("Ordinary rounds to train after that, and compare again.", "K")] = 0,
+    method: ByMethod = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -247,9 +160,9 @@ def compare(
 
         federation = Federation.open(run, workers)
         comparison = federation.compare(
-            request, retrain=retrain, rounds_after=rounds_after, on_progress=output.on_progress
+            request, retrain=retrain, rounds_after=rounds_after, on_progress=output.on_progress, method=method
         )
-        page = federation.report(request, on_progress=output.on_progress)
+        page = federation.report(request, on_progress=output.on_progress, method=method)
         output.answer(comparison.document, comparison.table(), f"The report is {page}")
 
 
@@ -263,11 +176,9 @@ app.command()(cli_erase.erase)
 def benchmark(
     experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", help="The experiment.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for runs and tables.", show_default=False)],
-    processes: Annotated[int | None, _option("Cells that run at a time.", default="one a core")] = None,
-    seeds: Annotated[
-        Text, _option("Only these seeds, such as 1,2.", "SEEDS", default="all of the experiment's")
-    ] = None,
-    methods: Annotated[Text, _option("Only these methods.", "NAMES", default="all of the experiment's")] = None,
+    processes: Annotated[int | None, option("Cells that run at a time.", default="one a core")] = None,
+    seeds: Annotated[Text, option("Only these seeds, such as 1,2.", "SEEDS", default="all of the experiment's")] = None,
+    methods: Annotated[Text, option("Only these methods.", "NAMES", default="all of the experiment's")] = None,
     as_json: Json = False,
 ) -> None:
     """Run EXPERIMENT.toml over its seeds, and tabulate unlearning against retraining."""
@@ -282,14 +193,15 @@ def benchmark(
 @app.command()
 def report(
     run: Run,
-    request: Annotated[Text, _option("The deletion request.", "ID", default="the last one served")] = None,
+    request: LastServed = None,
+    method: ByMethod = None,
     as_json: Json = False,
 ) -> None:
     """Write the report of the last comparison in RUN, one self-contained HTML page."""
     with command_output(as_json) as output:
         from fedunlearn.federation import Federation
 
-        page = Federation.open(run).report(request, on_progress=output.on_progress)
+        page = Federation.open(run).report(request, on_progress=output.on_progress, method=method)
         output.answer({"report": page}, f"The report is {page}")
 
 
@@ -305,7 +217,7 @@ def list_names(
 
 @app.command()
 def demo(
-    out: Annotated[Path, _option("Folder of the demonstration.", "RUN")] = Path("demo-run"),
+    out: Annotated[Path, option("Folder of the demonstration.", "RUN")] = Path("demo-run"),
     as_json: Json = False,
 ) -> None:
     """Train, plant a back-door, ask for deletion, unlearn and compare: the whole path, in minutes."""

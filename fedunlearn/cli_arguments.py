@@ -1,15 +1,30 @@
-"""Arguments of the command line that are more than a word or a number."""
+"""Arguments that several commands share, and those that are more than a word or a number."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
 from fedunlearn.errors import SettingsError
 
 Ratio = float | dict[str, float] | Literal["auto"]
+
+
+def option(help: str, metavar: str | None = None, *, default: str | bool = True) -> Any:
+    """An option; `default` is what its help says of being left out, where that is not its value."""
+    return typer.Option(help=help, metavar=metavar, show_default=default)
+
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+LastServed = Annotated[str | None, option("The deletion request.", "ID", default="the last one served")]
+ByMethod = Annotated[
+    str | None,
+    option("The method whose unlearned model is meant, where several served the request.", default="the last"),
+]
 
 
 def heads_option(what: str) -> Any:

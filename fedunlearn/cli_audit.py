@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fedunlearn.cli_arguments import ByMethod, Json, LastServed
 from fedunlearn.cli_output import command_output
 from fedunlearn.errors import SettingsError
 
@@ -15,9 +16,7 @@ SELF_TEST = Path("self-test")
 
 def audit(
     run: Annotated[Path | None, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)] = None,
-    request: Annotated[
-        str | None, typer.Option(metavar="ID", help="The deletion request.", show_default="the last one served")
-    ] = None,
+    request: LastServed = None,
     tier: Annotated[
         str | None,
         typer.Option(
@@ -33,6 +32,7 @@ def audit(
             metavar="N", help="Retrained models to compare with; fewer than 8 never pass.", show_default="the tier's"
         ),
     ] = None,
+    method: ByMethod = None,
     restore: Annotated[
         bool, typer.Option(help="Serve the model from before again when the unlearned one fails; the data stays out.")
     ] = True,
@@ -51,13 +51,15 @@ def audit(
     repetitions: Annotated[
         int | None, typer.Option(help="With --self-test: bands that are drawn.", show_default="20")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Judge what unlearning has made of RUN against models that were retrained without the forgotten data."""
     with command_output(as_json) as output:
         if self_test:
-            if run is not None or request is not None or tier is not None:
-                raise SettingsError("--self-test trains federations of its own; leave RUN, --request and --audit out.")
+            if any(given is not None for given in (run, request, tier, method)):
+                raise SettingsError(
+                    "--self-test trains federations of its own; leave RUN, --request, --audit and --method out."
+                )
             from fedunlearn.self_test.run import run_self_test
 
             folder = out or SELF_TEST
@@ -78,6 +80,6 @@ def audit(
         from fedunlearn.federation import Federation
 
         found = Federation.open(run).audit(
-            request, tier, band, restore=restore, processes=processes, on_progress=output.on_progress
+            request, tier, band, restore=restore, processes=processes, on_progress=output.on_progress, method=method
         )
         output.answer(found.document, found.table())

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedunlearn.cli_arguments import heads_option
+from fedunlearn.cli_arguments import Json, LastServed, Run, heads_option
 from fedunlearn.cli_output import command, command_output, facts, print_error
 from fedunlearn.cli_status import FAILED
 
@@ -15,8 +15,6 @@ app = typer.Typer(
     help="Signed verdicts with their evidence: issue, verify, show.", no_args_is_help=True, add_completion=False
 )
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Heads = Annotated[
     list[Path] | None,
     heads_option("heads.json that a client itself handed over; may be repeated."),
@@ -26,9 +24,7 @@ Heads = Annotated[
 @app.command()
 def issue(
     run: Run,
-    request: Annotated[
-        str | None, typer.Option(metavar="ID", help="The deletion request.", show_default="the last one served")
-    ] = None,
+    request: LastServed = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the bundle.", show_default="in RUN/certificates")
     ] = None,

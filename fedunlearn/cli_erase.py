@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fedunlearn.cli_arguments import Json, Run
 from fedunlearn.cli_output import command, command_output, table
 
 
 def erase(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)],
+    run: Run,
     request: Annotated[str, typer.Option(metavar="ID", help="The deletion request, which must be done.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only say what would go.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List, and with --yes remove, what still descends from forgotten data: older models, reports, clients' copies."""
     with command_output(as_json) as output:

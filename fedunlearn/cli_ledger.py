@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedunlearn.cli_arguments import heads_option
+from fedunlearn.cli_arguments import Json, Run, heads_option
 from fedunlearn.cli_output import command_output, facts, print_error, table
 from fedunlearn.cli_status import FAILED
 
@@ -15,8 +15,6 @@ app = typer.Typer(
     help="The record of a run: show it, verify it, export it.", no_args_is_help=True, add_completion=False
 )
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Heads = Annotated[
     list[Path] | None,
     heads_option("heads.json of a client whose folder is elsewhere; may be repeated."),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from fedunlearn.progress import OnProgress, progress_reporter
+from fedunlearn.reports.document import joined
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -165,8 +166,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
-        between = " " if all(str(item).endswith(".") for item in value) else ", "
-        return between.join(_cell(item) for item in value) or "-"
+        return joined([_cell(item) for item in value]) or "-"
     if isinstance(value, dict):
         return ", ".join(f"{_words(key)} {_cell(item)}" for key, item in value.items()) or "-"
     # Twelve digits of a SHA-256 are enough to tell models apart by eye; JSON has all of them.

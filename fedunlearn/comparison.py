@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ import numpy as np
 
 from fedunlearn.clients.handlers import kept_path
 from fedunlearn.clients.pictures import picture_path
-from fedunlearn.files import told_as_sentence
-from fedunlearn.server.branches import classes_of, job_for
-from fedunlearn.server.comparing import mask_of, unlearned_branch
+from fedunlearn.files import atomic_write_json, make_folder, read_json, told_as_sentence
+from fedunlearn.reports.document import clean
+from fedunlearn.server.branches import classes_of, mask_of, unlearned_branch
 from fedunlearn.server.ledger_tables import RequestRow
 from fedunlearn.server.session import Session
 
@@ -92,8 +93,38 @@ def comparison_document(
         },
         **figures,
         "models": models,
-        "attribution": _attribution(session, served, figures["method"]["selected"]),
+        "attribution": _attribution(session, served, figures["method"]),
     }
+
+
+def keep_comparison(session: Session, ids: Sequence[str], document: Mapping[str, Any]) -> Comparison:
+    """Keep a comparison of these requests in the run folder, in the place of the last one."""
+    atomic_write_json(_comparison_path(session, ids), clean(document))
+    return Comparison(document)
+
+
+def kept_comparison(session: Session, ids: Sequence[str], method: str | None = None) -> Comparison | None:
+    """The last comparison of these requests; None where there is none, or it is of another unlearned model.
+
+    Args:
+        method: whose unlearned model is meant; None: the last one's.
+
+    Raises:
+        RequestError: the requests have not been served, or not by this method.
+    """
+    unlearned = unlearned_branch(session, ids, method)
+    path = _comparison_path(session, ids)
+    found = Comparison(read_json(path)) if path.is_file() else None
+    if found is None or found.document["models"]["unlearned"]["digest"] != unlearned.head:
+        return None
+    return found
+
+
+def _comparison_path(session: Session, ids: Sequence[str]) -> Path:
+    joined = "+".join(sorted(ids))
+    # A file name has at most 255 bytes.
+    name = joined if len(joined) <= 200 else hashlib.sha256(joined.encode()).hexdigest()
+    return make_folder(session.folder.audit) / f"comparison-{name}.json"
 
 
 def _with_pooled(
@@ -108,13 +139,13 @@ def _with_pooled(
     }
 
 
-def _attribution(session: Session, rows: list[RequestRow], selected: Mapping[str, str] | None) -> dict[str, Any] | None:
+def _attribution(session: Session, rows: list[RequestRow], method: Mapping[str, Any]) -> dict[str, Any] | None:
     """The first target's scores beside the reference: in simulation its folder is here to be read."""
     first = session.folder.client(min(target for row in rows for target in row.targets))
     path = kept_path(first, "attribution", sorted(row.id for row in rows))
-    if selected is None or not path.is_file():
+    if method["selected"] is None or not path.is_file():
         return None
-    mask = mask_of(session, unlearned_branch(session, job_for(rows)))
+    mask = mask_of(session, unlearned_branch(session, [row.id for row in rows], method["name"]))
     shown = {}
     with np.load(path, allow_pickle=False) as scores:
         for group in session.architecture.layout.groups:

@@ -123,14 +123,6 @@ def recovery_passes(local_epochs: int) -> int:
     return max(1, local_epochs // 2)
 
 
-def unlearning_beside(local_epochs: int, values: Mapping[str, Any] | None = None) -> UnlearnSettings:
-    """Settings of one unlearning in a federation of so many local passes: `values`, and half of these where none are.
-
-    Raises SettingsError for a value that is none.
-    """
-    return make_settings(UnlearnSettings, {"local_epochs": recovery_passes(local_epochs), **(values or {})})
-
-
 def make_settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     """Build `kind` from `values`; every mistake becomes one sentence in a SettingsError."""
     try:

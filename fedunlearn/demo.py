@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedunlearn.federation import Comparison, Federation
-from fedunlearn.server.session import OnProgress
+from fedunlearn.progress import OnProgress
 
 SETTINGS: dict[str, Any] = {
     "task": "mnist5k",
@@ -17,7 +17,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def demo(out: Path | str = "demo-run", on_progress: OnProgress = None, **settings: Any) -> Comparison:
+def demo(out: Path | str = "demo-run", on_progress: OnProgress | None = None, **settings: Any) -> Comparison:
     """Train, ask for deletion, unlearn, retrain, compare; write the report into `out`.
 
     A demonstration that was interrupted is gone on with, and one that is finished is shown once more.

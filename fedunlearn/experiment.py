@@ -11,13 +11,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fedunlearn.config import EXECUTION, FederationSettings, Seed, UnlearnSettings, make_settings, unlearning_beside
+from fedunlearn.config import EXECUTION, FederationSettings, Seed, UnlearnSettings, make_settings
 from fedunlearn.contest.budget import Budget, rounds_for_bytes, within_epochs
 from fedunlearn.contest.contender import BAND, contenders, prepared_for, with_changes
 from fedunlearn.contest.forget_set import parse_rule
 from fedunlearn.contest.tuning import Changes, Tuning, candidates, name_of
 from fedunlearn.errors import SettingsError
 from fedunlearn.strategies import methods
+from fedunlearn.strategies.asked import settings_beside
 from fedunlearn.strategies.method import checked_phases
 
 RULES = ("largest", "half-of-two-classes")
@@ -194,8 +195,8 @@ class Run:
         return {name: self._unlearn(own, client) for name, own in controls.items()}
 
     def _unlearn(self, values: Mapping[str, Any], client: object) -> UnlearnSettings:
-        """Settings of one unlearning, with the passes of a front door's where none are named."""
-        return unlearning_beside(self.federation().local_epochs, _filled(values, client))
+        """Settings of one unlearning, with the rounds and passes of a front door's where none are named."""
+        return settings_beside(self.federation(), _filled(values, client))
 
     @property
     def band(self) -> int:
@@ -229,13 +230,13 @@ def read_experiment(path: Path | str) -> Experiment:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"there is no experiment file {path} that can be read.") from error
+        raise SettingsError(f"there is no experiment file {path} that can be read; check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}.") from error
     try:
         for key in ("name", "federation", "request"):
             if key not in content:
-                raise SettingsError(f"the key {key!r} is missing.")
+                raise SettingsError(f"the key {key!r} is missing; give name, federation and request.")
         # Cell by cell, so that what is wrong in one is told with what a cell may say.
         if isinstance(cells := content.get("cells"), list):
             content["cells"] = [make_settings(Cell, one) if isinstance(one, dict) else one for one in cells]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def plugged_in() -> tuple[str, ...]:
-    """Modules that registered a task, method, metric, network, data source or attribution; entry points apart.
+    """Modules that registered a task, method, metric, network, source, degradation or attribution; entry points apart.
 
     A process that imports them knows the same names. "__main__" stands for a script or a notebook, which no other
     process can import.
@@ -15,6 +15,7 @@ def plugged_in() -> tuple[str, ...]:
     from fedunlearn.models import networks
     from fedunlearn.strategies import methods
     from fedunlearn.tasks import tasks
+    from fedunlearn.tasks.degradations import degradations
 
-    registries = (tasks, methods, metrics, networks, sources, attribution_methods)
+    registries = (tasks, methods, metrics, networks, sources, degradations, attribution_methods)
     return tuple(sorted({module for registry in registries for module in registry.modules()}))

@@ -56,6 +56,19 @@ def filed_requests(session: Session) -> dict[str, DeletionRequest]:
     return filed
 
 
+def check_known(session: Session, ids: Sequence[str]) -> None:
+    """Raise RequestError for an id that neither the ledger nor an inbox has, with those that there are."""
+    known = {row.id for row in session.ledger.requests()}
+    if known.issuperset(ids):
+        return
+    for client in range(session.settings.clients):
+        if (session.folder.clients / str(client)).is_dir():
+            known |= _inbox(session, client).ids()
+    for id in ids:
+        if id not in known:
+            raise RequestError(f"there is no request {id!r}; there are: {', '.join(sorted(known)) or 'none'}.")
+
+
 def holding_of(session: Session, client: int) -> Holding:
     """What a client holds."""
     return holding(session.settings, client, session.dataset)

@@ -27,7 +27,7 @@ from fedunlearn.files import atomic_write_json, make_folder, read_json
 from fedunlearn.local_clients import with_clients
 from fedunlearn.plugins import plugged_in
 from fedunlearn.server.band import BandPlan
-from fedunlearn.server.branches import wrapped_strategy
+from fedunlearn.server.branches import settings_of, wrapped_strategy
 from fedunlearn.server.judging import Case, case_of
 from fedunlearn.server.run_folder import RunFolder
 from fedunlearn.server.session import Session
@@ -81,10 +81,8 @@ def shadows_of(session: Session, case: Case, plan: BandPlan, size: int, processe
     done = {one.number: one for one in _known(session, key)}
     _tidy(session)
     numbers = [number for number in range(1, size + 1) if number not in done]
-    jobs = [
-        {"run": str(session.folder.path), "requests": list(case.job.requests), "number": number, "key": key}
-        for number in numbers
-    ]
+    audited = {"requests": list(case.job.requests), "method": case.branch.settings["method"]}
+    jobs = [{"run": str(session.folder.path), **audited, "number": number, "key": key} for number in numbers]
 
     def tell(index: int, shadow: Mapping[str, Any]) -> None:
         done[int(shadow["number"])] = Shadow(**shadow)
@@ -103,7 +101,8 @@ def shadows_of(session: Session, case: Case, plan: BandPlan, size: int, processe
 def make_shadow(job: Mapping[str, Any]) -> dict[str, Any]:
     """One shadow, in a process of its own (see `map_jobs`): what `Shadow` holds, as JSON."""
     session = Session(RunFolder.open(job["run"]))
-    case, number, key = case_of(session, job["requests"]), int(job["number"]), str(job["key"])
+    case = case_of(session, job["requests"], job["method"])
+    number, key = int(job["number"]), str(job["key"])
     started, beside = time.monotonic(), _folder(session, key, number)
     shutil.rmtree(beside, ignore_errors=True)
     settings = session.settings.model_copy(update={"engine": "local", "workers": 0})
@@ -133,8 +132,8 @@ def _trained(grid: Grid, own: Session, case: Case, number: int) -> State:
 
 def _unlearned(grid: Grid, own: Session, case: Case, number: int, original: State) -> ModelState:
     """What the audited unlearning makes of another original."""
-    asked = UnlearnSettings(**{name: case.branch.settings[name] for name in UnlearnSettings.model_fields})
-    state = wrapped_strategy(own).state_for(case.job, original.model, asked, f"shadow-{number}")
+    settings = settings_of(case.branch)
+    state = wrapped_strategy(own).state_for(case.job, original.model, settings, f"shadow-{number}")
     state = replace(state, initial=original.fresh, rounds=case.rounds, server_data=own.server_data, task=own.task)
     return _served(grid, own, state, case.job).model
 

@@ -20,6 +20,7 @@ from fedunlearn.reporting import audit_trail
 from fedunlearn.reports.page_audit import requests_section
 from fedunlearn.server.band import RECORDED
 from fedunlearn.server.branches import RESTORED, SERVED, served_digest
+from fedunlearn.server.certificate_check import check_bundle
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +225,21 @@ def _shown(audit: Audit) -> str:
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(audit.table())
     return console.export_text()
+
+
+def test_of_several_methods_the_last_is_judged_or_the_one_that_is_named(
+    federation: Federation, undescribed: None
+) -> None:
+    request = federation.request_deletion(client=0, classes=[1])
+    served, beside = (federation.unlearn(request, method=name, rounds=1)[0] for name in ("fine-tune", "retrain"))
+    last = federation.audit(request, "quick").document
+    assert (last["unlearned"], last["in_use"]) == (beside.digest, False)
+    named = federation.audit(request, "quick", method="fine-tune").document
+    assert (named["unlearned"], named["in_use"], named["method"]["method"]) == (served.digest, True, "fine-tune")
+    certificate = federation.certify(request)
+    assert check_bundle(certificate.bundle).holds
+    with pytest.raises(RequestError, match="was not unlearned by 'scrub', but by fine-tune, retrain"):
+        federation.audit(request, "quick", method="scrub")
 
 
 def test_the_table_shows_every_metric_and_the_verdict(audited: Federation) -> None:

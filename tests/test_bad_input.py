@@ -91,6 +91,48 @@ def test_an_unlearning_that_cannot_be(
     assert federation._session().ledger.branches(request.id) == []
 
 
+WRONG_ARGUMENTS = [
+    ("unlearn --request client-9-1", 1, "no request 'client-9-1'; there are: client-0-1, client-1-1"),
+    ("unlearn --request client-0-1+client-0-2", 1, "no request 'client-0-2'"),
+    ("unlearn --ratio no-layer=0.5", 2, "no layer 'no-layer' with channels"),
+    ("unlearn --method federaser", 1, "needs the updates of the rounds of training, and this run kept none"),
+    ("compare --request client-9-1", 1, "no request 'client-9-1'"),
+    ("compare --request client-1-1", 1, "request client-1-1 has not been served yet"),
+    ("compare --method scrub", 1, "was not unlearned by 'scrub', but by fine-tune; name one of these"),
+    ("compare --rounds-after -1", 2, "rounds-after = -1"),
+    ("report --request client-9-1", 1, "no request 'client-9-1'"),
+    ("audit --request client-9-1", 1, "no request 'client-9-1'"),
+    ("audit --request client-1-1", 1, "request client-1-1 has not been served yet"),
+    ("audit --audit thorough", 2, "no audit 'thorough'"),
+    ("erase --request client-9-1", 1, "no request 'client-9-1'"),
+    ("erase --request client-1-1", 1, "the ledger has no request 'client-1-1'"),
+    ("certificate issue --request client-9-1", 1, "no request 'client-9-1'"),
+    ("ledger lineage --request client-9-1", 1, "no request 'client-9-1'"),
+]
+
+
+def test_a_wrong_argument_leaves_nothing_in_the_ledger(
+    federation: Federation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was filed and is not taken in yet is known all the same, and waits for a command that is right."""
+    federation.request_deletion(client=0, classes=[1])
+    federation.unlearn("client-0-1", method="fine-tune", rounds=1)
+    federation.request_deletion(client=1, classes=[1])
+    before = federation._session().ledger.entries()
+    for line, status, expected in WRONG_ARGUMENTS:
+        command, dash, options = line.partition(" --")
+        words = [*command.split(), federation.folder, *f"{dash}{options}".split()]
+        assert expected in refused(capsys, *words, status=status), line
+        assert federation._session().ledger.entries() == before, line
+
+
+def test_a_request_of_a_scope_that_the_method_does_not_serve_stays_as_it_was(federation: Federation) -> None:
+    request = federation.request_deletion(client=0)
+    with pytest.raises(FedunlearnError, match="does not serve requests of scope client"):
+        federation.unlearn(request, method="class-pruning")
+    assert federation.requests() == [request]
+
+
 def test_nothing_to_serve_or_to_compare(federation: Federation, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no open request" in refused(capsys, "unlearn", federation.folder)
     assert "no request has been served yet" in refused(capsys, "compare", federation.folder)

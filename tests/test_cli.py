@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from fedunlearn import __version__
-from fedunlearn.cli import main
+from fedunlearn.cli import app, main
 from fedunlearn.config import FederationSettings
 
 QUICK = str(Path(__file__).parents[1] / "experiments" / "quick.toml")
@@ -201,6 +202,11 @@ def test_flower_is_given_the_words_and_the_defaults_of_simulate() -> None:
         # `flwr run` is itself the engine, which runs clients one by one in its own processes, and knows no None.
         if name not in ("engine", "workers", "cohort"):
             assert declared[name.replace("_", "-")] == ("" if value is None else value), name
+
+
+def test_simulate_has_every_setting_of_a_federation() -> None:
+    simulate = typer.main.get_command(app).commands["simulate"]
+    assert {option.name for option in simulate.params} == {*FederationSettings.model_fields, "out", "ledger", "as_json"}
 
 
 def test_auto_shows_what_every_method_would_cost_before_it_runs_one(

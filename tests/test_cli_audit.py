@@ -38,8 +38,8 @@ def test_the_status_is_0_whatever_the_verdict(run: Path, capsys: pytest.CaptureF
     ("words", "expected"),
     [
         (["audit"], "name the folder of the run"),
-        (["audit", "RUN", "--self-test"], "leave RUN, --request and --audit out"),
-        (["audit", "--self-test", "--audit", "full"], "leave RUN, --request and --audit out"),
+        (["audit", "RUN", "--self-test"], "leave RUN, --request, --audit and --method out"),
+        (["audit", "--self-test", "--audit", "full"], "leave RUN, --request, --audit and --method out"),
         (["audit", "RUN", "--models", "3"], "belong to --self-test"),
         (["audit", "RUN", "--audit", "slow"], "expected one of quick, standard, full"),
         (["audit", "RUN", "--audit", "quick", "--band", "3"], "a quick audit makes no band"),

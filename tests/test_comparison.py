@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
+
+import pytest
 
 from fedunlearn.config import UnlearnSettings
+from fedunlearn.errors import RequestError
 from fedunlearn.federation import Federation
 
 TINY = {"clients": 3, "partition": "iid", "rounds": 2, "local_epochs": 1, "learning_rate": 0.1}
@@ -17,6 +22,31 @@ def test_controls_stand_in_the_table(federation: Federation) -> None:
     assert document["models"]["zeroed"]["test_accuracy_by_class"]["1"] == 0.0
     assert "retrained" not in document["models"]
     assert document["after"]["rounds"] == 1 and set(document["after"]["models"]) == {"unlearned", "fine-tuned"}
+
+
+def test_of_several_methods_the_last_is_compared_or_the_one_that_is_named(federation: Federation) -> None:
+    request = federation.request_deletion(client=0, classes=[1])
+    [tuned] = federation.unlearn(request, **FINE_TUNE)
+    [masked] = federation.unlearn(request, rounds=1, ratio=0.25)
+
+    def compared(method: str | None) -> Any:
+        return federation.compare(request, retrain=False, method=method).document
+
+    last, named = compared(None), compared("fine-tune")
+    assert (last["method"]["name"], last["models"]["unlearned"]["digest"]) == ("selective-channels", masked.digest)
+    assert (named["method"]["name"], named["models"]["unlearned"]["digest"]) == ("fine-tune", tuned.digest)
+    assert last["attribution"] is not None and named["attribution"] is None
+    assert compared("selective-channels") == {**last, "peak_memory_bytes": ANY}
+    sentences = {}
+    for method in ("fine-tune", None):
+        federation.report(method=method)
+        sentences[method] = (federation.folder / "comparison.md").read_text()
+    assert "Unlearned by the method “fine-tune”. It was also served by “selective-channels”" in sentences["fine-tune"]
+    assert "Unlearned by the method “selective-channels”." in sentences[None]
+    with pytest.raises(
+        RequestError, match=rf"{request.id} was not unlearned by 'retrain', but by fine-tune, selective"
+    ):
+        federation.compare(request, method="retrain")
 
 
 def test_a_plant_that_did_not_take_makes_the_experiment_void(tmp_path: Path) -> None:

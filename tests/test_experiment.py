@@ -315,3 +315,30 @@ def test_the_guides_example_can_be_read(write: Write) -> None:
     run = Run(experiment, experiment.cells[0], seed=0)
     assert list(run.contenders(0)) == [*experiment.methods, "channels at random"]
     assert {name: len(several) for name, several in run.tries().items() if len(several) > 1} == {"scrub": 4}
+
+
+def test_retraining_takes_the_federations_own_rounds_and_passes(write: Write) -> None:
+    contest = """
+name = "contest"
+methods = ["fine-tune", "retrain", "shorter"]
+[federation]
+task = "digits"
+rounds = 8
+local_epochs = 4
+[request]
+client = 0
+[settings.shorter]
+method = "retrain"
+rounds = 2
+local_epochs = 1
+"""
+
+    def spent(text: str) -> dict[str, tuple[int, int]]:
+        experiment = read_experiment(write(text))
+        every = Run(experiment, experiment.cells[0], 0).contenders(0)
+        return {name: (settings.rounds, settings.local_epochs) for name, settings in every.items()}
+
+    assert spent(contest) == {"fine-tune": (3, 2), "retrain": (8, 4), "shorter": (2, 1)}
+    # Half of its client epochs: four whole rounds of its own passes.
+    within = spent(contest + "[budget]\nclient_epochs = 0.5\n")
+    assert within == {"fine-tune": (8, 2), "retrain": (4, 4), "shorter": (16, 1)}

@@ -338,9 +338,7 @@ def test_a_client_that_sends_nan_is_dropped_and_the_round_goes_on(
     sizes = [len(federation._holding(client).training_positions()) for client in range(3)]
     poisoned_clients = [client for client in range(3) if sizes[client] == sizes[2]]
     monkeypatch.setattr(handlers, "trained", poisoned)
-    if len(poisoned_clients) == 3:
-        federation.request_deletion(client=2, classes=[0])
-        pytest.fail("the clients cannot be told apart")
+    assert len(poisoned_clients) < 3, "the clients cannot be told apart"
     federation.train(3)
     row = ledger(federation).last_round(MAIN)
     assert [client for client, _ in row.dropped] == poisoned_clients
@@ -368,14 +366,12 @@ def test_a_forged_signature_is_refused_and_the_client_hears_it(federation: Feder
 def test_a_target_that_heard_before_the_crash_does_not_hold_up_the_others(federation: Federation) -> None:
     """Killed between two acknowledgements: one target announces the request no more, the other still does."""
     request = federation.request_deletion(classes=[7])
-    from fedunlearn.server import jobs
     from fedunlearn.server.life_cycle import take_in
     from fedunlearn.strategies.roster import call_roll
 
     federation._run(lambda grid, session: take_in(session.ledger, call_roll(grid, 60.0), 2), "test", None)
     ledger(federation).set_request_state(request.id, "running")
     inbox(federation, 0).acknowledge(request.id, "running")
-    assert jobs.OPEN
     [served] = federation.unlearn(**FINE_TUNE)
     assert served.requests == request.id
     assert {inbox(federation, client).get(request.id).state for client in range(3)} == {"done"}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 
@@ -58,6 +60,14 @@ def load(module: str) -> ModuleType:
     return importlib.import_module(module)
 
 
+def declared(guide: str, name: str) -> object:
+    """What a package that is made as the guide says declares under a name; the registry takes no other object."""
+    table = re.search(r"^```toml\n(\[project\.entry-points.*?)^```", (GUIDES / guide).read_text(), re.M | re.S)
+    assert table is not None
+    [(group, points)] = tomllib.loads(table[1])["project"]["entry-points"].items()
+    return EntryPoint(name, points[name], group).load()
+
+
 def test_a_kind_of_image_task_of_ones_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(degradations, "_items", {name: degradations.get(name) for name in degradations.names()})
     save_code("image-to-image.md", folder, "rows")
@@ -83,8 +93,9 @@ def test_a_task_of_ones_own(folder: Path) -> None:
 
 def test_a_method_of_ones_own(folder: Path) -> None:
     save_code("your-own-method.md", folder, "shrink")
-    load("shrink")
+    shrink = load("shrink")
     method = methods.get("shrink-and-perturb")
+    assert method is declared("your-own-method.md", "shrink-and-perturb") is shrink.METHOD
     settings = UnlearnSettings(method=method.name, rounds=3, options={"keep": 0.5})
     assert [phase.message for phase in method.phases(settings, 15)] == ["train.recover"] * 3
     with pytest.raises(SettingsError, match="keep = 2"):
@@ -94,7 +105,7 @@ def test_a_method_of_ones_own(folder: Path) -> None:
 def test_a_metric_of_ones_own(folder: Path) -> None:
     save_code("your-own-metric.md", folder, "sureness")
     sureness = load("sureness")
-    assert metrics.get("sureness") is sureness.METRIC
+    assert metrics.get("sureness") is declared("your-own-metric.md", "sureness") is sureness.METRIC
     findings = {0: {"sum": 10.0, "samples": 40}, 1: {}, 2: {"sum": 30.0, "samples": 60}}
     value = sureness.combine(Gathered(Sizes(10), findings))["sureness"]
     assert value.value == 0.4 and value.of == 100
@@ -111,6 +122,11 @@ def test_a_ledger_is_checked_without_this_program(folder: Path, audited: Federat
         (bundle / "ledger.jsonl").write_text("\n".join(changed))
         with pytest.raises(AssertionError):
             check(bundle)
+
+
+def test_every_method_is_described() -> None:
+    text = (GUIDES.parent / "methods.md").read_text(encoding="utf-8")
+    assert [name for name in methods.names() if f"`{name}`" not in text] == []
 
 
 def test_every_kind_of_problem_is_in_the_guide() -> None:

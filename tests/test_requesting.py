@@ -10,6 +10,7 @@ import torch
 from fedunlearn.clients.inbox import Inbox
 from fedunlearn.errors import RequestError, SettingsError
 from fedunlearn.federation import Federation
+from fedunlearn.requesting import check_known
 
 TINY = {"clients": 3, "partition": "iid", "rounds": 2, "local_epochs": 1, "learning_rate": 0.1}
 FINE_TUNE = {"method": "fine-tune", "rounds": 1}
@@ -63,6 +64,19 @@ def test_what_is_no_number_is_refused(federation: Federation, what: dict[str, An
     with pytest.raises(SettingsError, match=r"expected whole numbers, such as \[3, 4\]\."):
         federation.request_deletion(**what)
     assert federation.requests() == []
+
+
+def test_a_request_is_known_by_ledger_or_inbox(federation: Federation) -> None:
+    session = federation._session()
+    with pytest.raises(RequestError, match=r"no request 'client-1-1'; there are: none\."):
+        check_known(session, ["client-1-1"])
+    request = federation.request_deletion(client=1, classes=[3])
+    path = federation.folder / "clients" / "1" / "inbox" / f"{request.id}.json"
+    path.write_text("{")  # a damaged one is there all the same, and is told of by whoever needs what is in it
+    check_known(session, [request.id])
+    with pytest.raises(RequestError, match=r"no request 'client-2-1'; there are: client-1-1\."):
+        check_known(session, [request.id, "client-2-1"])
+    check_known(session, [])
 
 
 def test_asking_what_there_is_makes_nothing(federation: Federation) -> None:

@@ -7,7 +7,6 @@ are *reconstruction*; so is attacking the packed rows alone.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,18 +17,14 @@ from torch import Tensor, nn
 from fedunlearn.audit.counts import total_of
 from fedunlearn.audit.inversion import total_variation
 from fedunlearn.audit.metric import Finding, Gathered, Value
-from fedunlearn.audit.subject import Subject
+from fedunlearn.audit.subject import ModelState, Subject
 from fedunlearn.channels.layout import evaluation_mode
 from fedunlearn.channels.packing import Portion
-from fedunlearn.errors import DataError
 from fedunlearn.tasks.base import Task
 
 NAME = "gradient_leakage"
-State = Mapping[str, Tensor]
 HIGHEST = 60.0
 """Ratio in decibels from which two inputs count as the same."""
-LARGEST_BATCH = 6
-"""All orders of a batch are tried to match it, which is 720 for six."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,9 @@ def gradients_of(task: Task, model: nn.Module, inputs: Tensor, labels: Tensor, p
     return [_rows(gradient, portion.rows[name]) for name, gradient in zip(names, found, strict=True)]
 
 
-def gradients_of_update(model: nn.Module, after: State, learning_rate: float, portion: Portion | None) -> list[Tensor]:
+def gradients_of_update(
+    model: nn.Module, after: ModelState, learning_rate: float, portion: Portion | None
+) -> list[Tensor]:
     """The gradients that one step of plain gradient descent came from: what crosses says no less than they do.
 
     Args:
@@ -142,27 +139,7 @@ def peak_signal_to_noise(one: Tensor, other: Tensor, extent: float = 1.0) -> flo
     return min(HIGHEST, 10.0 * math.log10(extent**2 / error)) if error > 0 else HIGHEST
 
 
-def best_match(made: Tensor, truth: Tensor, labels: Tensor, extent: float = 1.0) -> float:
-    """Mean peak signal-to-noise ratio of a batch, in decibels, over the best order of what was made.
-
-    Only inputs of one label may change places.
-
-    Raises:
-        DataError: the batch is empty or larger than six.
-    """
-    count = len(truth)
-    if not 0 < count <= LARGEST_BATCH or len(made) != count:
-        raise DataError(f"a match needs as many inputs on both sides, 1 to {LARGEST_BATCH}; got {len(made)}, {count}.")
-    table = [[peak_signal_to_noise(made[i], truth[j], extent) for j in range(count)] for i in range(count)]
-    orders = (
-        order
-        for order in itertools.permutations(range(count))
-        if all(labels[i] == labels[j] for i, j in enumerate(order))
-    )
-    return max(sum(table[i][j] for i, j in enumerate(order)) / count for order in orders)
-
-
-def moved_rows(before: State, after: State) -> Portion:
+def moved_rows(before: ModelState, after: ModelState) -> Portion:
     """The rows in which two models differ: what a packed update of the unlearning showed. All where none differs."""
     rows: dict[str, Tensor | None] = {}
     for name, tensor in before.items():
@@ -208,7 +185,7 @@ def one_step(task: Task, model: nn.Module, inputs: Tensor, labels: Tensor, learn
     return {n: parameters[n].detach() - learning_rate * slope for n, slope in zip(names, found, strict=True)}
 
 
-def labels_seen(model: nn.Module, after: State, output: Sequence[str], count: int) -> Tensor | None:
+def labels_seen(model: nn.Module, after: ModelState, output: Sequence[str], count: int) -> Tensor | None:
     """The labels that the output layer's bias gives away; None where it has no bias."""
     for name, before in model.named_parameters():
         if name in output and before.dim() == 1:

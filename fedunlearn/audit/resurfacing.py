@@ -15,11 +15,10 @@ from torch import Tensor
 from fedunlearn.audit.counts import MINIMUM_SAMPLES, add
 from fedunlearn.audit.distance import gap
 from fedunlearn.audit.metric import Finding, Gathered, Value
-from fedunlearn.audit.subject import Subject
+from fedunlearn.audit.subject import ModelState, Subject
 from fedunlearn.errors import DataError
 
 NAME = "resurfacing"
-State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def resurfacing(
     return found
 
 
-def mean_of(updates: Sequence[State]) -> dict[str, Tensor]:
+def mean_of(updates: Sequence[ModelState]) -> dict[str, Tensor]:
     """The plain average of several models: what one round makes of them when all clients weigh the same."""
     first = updates[0]
     return {

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from fedunlearn.audit.metric import Role, Sizes
@@ -105,10 +104,6 @@ class Subject:
         own = copy.deepcopy(self.blank)
         own.load_state_dict(dict(state))
         return own
-
-    def forgotten_counts(self) -> list[int]:
-        """Samples of each class in the forget set here, K counts, by the recorded labels."""
-        return torch.bincount(self.forget.labels, minlength=self.classes).tolist()
 
 
 def no_samples(like: Samples) -> Samples:

@@ -13,14 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from fedunlearn.audit.metric import Finding, Gathered, Value
-from fedunlearn.audit.subject import Subject
+from fedunlearn.audit.subject import ModelState, Subject
 from fedunlearn.errors import DataError
 
 NAME = "weight_distance"
-State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class WeightDistance:
     ratio: float | None
 
 
-def weight_distance(model: State, retrained: Sequence[State]) -> WeightDistance:
+def weight_distance(model: ModelState, retrained: Sequence[ModelState]) -> WeightDistance:
     """Distance of `model` to each of `retrained`, averaged, and relative to their distance from each other.
 
     Counters and other integers are left out.
@@ -62,7 +60,7 @@ def weight_distance(model: State, retrained: Sequence[State]) -> WeightDistance:
     )
 
 
-def squared_distances(one: State, other: State) -> dict[str, float]:
+def squared_distances(one: ModelState, other: ModelState) -> dict[str, float]:
     """Squared Euclidean distance by floating-point tensor. Raises DataError where names or shapes differ."""
     if one.keys() != other.keys() or any(one[name].shape != other[name].shape for name in one):
         raise DataError("the models to compare have different tensors; compare models of one network.")

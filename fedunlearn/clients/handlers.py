@@ -43,12 +43,10 @@ from fedunlearn.strategies.content import (
     numpy_arrays,
     state_of,
 )
-from fedunlearn.strategies.method import Phase, Reply, Work, methods
+from fedunlearn.strategies.method import ModelState, Phase, Reply, Work, methods
 from fedunlearn.tasks.cohort import train_one
 from fedunlearn.tasks.local_training import LocalTraining
 from fedunlearn.tasks.training import TrainingResult, train_locally
-
-State = dict[str, torch.Tensor]
 
 logger = logging.getLogger("fedunlearn.clients")
 
@@ -279,7 +277,7 @@ def _texts(config: ConfigRecord, name: str) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
 
 
-def base_model(message: Message, site: Site) -> State | None:
+def base_model(message: Message, site: Site) -> ModelState | None:
     """The base that the message names: out of the message, or out of this client's own store; else None."""
     digest = str(_config(message)["base"])
     if BASE in message.content.array_records:
@@ -298,7 +296,7 @@ def base_model(message: Message, site: Site) -> State | None:
         return None
 
 
-def _what_moves(message: Message, site: Site, base: State) -> tuple[ChannelMask | None, Portion]:
+def _what_moves(message: Message, site: Site, base: ModelState) -> tuple[ChannelMask | None, Portion]:
     plan = _plan(message)
     if plan is not None:
         return None, plan.portion
@@ -309,7 +307,7 @@ def _what_moves(message: Message, site: Site, base: State) -> tuple[ChannelMask 
     return mask, mask.portion(site.layout)
 
 
-def _received(message: Message, site: Site, base: State, portion: Portion) -> nn.Module:
+def _received(message: Message, site: Site, base: ModelState, portion: Portion) -> nn.Module:
     """The model that the message is about: the base, with what came of its moving part, or of its adapters."""
     records, plan = message.content.array_records, _plan(message)
     packed = numpy_arrays(records[ARRAYS]) if ARRAYS in records else None

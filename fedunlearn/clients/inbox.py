@@ -132,6 +132,10 @@ class Inbox:
             raise RequestError(f"no request {id} is filed in {self.folder}; filed there: {known}.")
         return _read(path)
 
+    def ids(self) -> set[str]:
+        """Return the ids of all requests, those whose files are damaged included."""
+        return {path.stem for path in self._files.glob("[!.]*.json")}
+
     def all(self) -> list[FiledRequest]:
         """Return every request, in the order of filing.
 

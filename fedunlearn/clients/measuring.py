@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
-from torch import Tensor
 
 from fedunlearn.audit.counts import MINIMUM_SAMPLES, leave_few
 from fedunlearn.audit.metric import Role, metrics
 from fedunlearn.audit.places import Place, from_text
-from fedunlearn.audit.subject import Evaluations, Subject, no_samples
+from fedunlearn.audit.subject import Evaluations, ModelState, Subject, no_samples
 from fedunlearn.channels.packing import digest_state
 from fedunlearn.clients.handlers import base_model
 from fedunlearn.clients.site import Site
@@ -17,8 +16,6 @@ from fedunlearn.errors import ClientError, DataError
 from fedunlearn.strategies.content import CONFIG, FLAGS, METRICS, state_of
 from fedunlearn.strategies.measurement import MEASURED, model_record_name
 from fedunlearn.tasks.randomness import seeded_generator
-
-ModelState = dict[str, Tensor]
 
 
 def measure(message: Message, site: Site) -> Message:
@@ -53,7 +50,8 @@ def measure(message: Message, site: Site) -> Message:
 def models_of(message: Message, config: ConfigRecord, site: Site) -> list[ModelState] | None:
     """The models in the message's order; None when one is lacking that neither came nor is kept here."""
     digests = [str(digest) for digest in config.get("models", [])]  # type: ignore[union-attr]
-    records, models = message.content.array_records, []
+    records = message.content.array_records
+    models: list[ModelState] = []
     base: ModelState | None = None
     for position, digest in enumerate(digests):
         name = model_record_name(position)

@@ -15,6 +15,7 @@ from fedunlearn.server.ledger_tables import BranchRow
 from fedunlearn.server.run_folder import RunFolder
 from fedunlearn.server.session import Session
 from fedunlearn.strategies import methods
+from fedunlearn.strategies.asked import settings_beside
 
 if TYPE_CHECKING:
     from fedunlearn.federation import Federation
@@ -117,8 +118,7 @@ def _entry(
 
 
 def _retraining(federation: Federation) -> UnlearnSettings:
-    recipe = federation.settings
-    return UnlearnSettings(method="retrain", rounds=recipe.rounds, local_epochs=recipe.local_epochs)
+    return settings_beside(federation.settings, {"method": "retrain"})
 
 
 def _allowed_bytes(federation: Federation, ids: Sequence[str], budget: Budget) -> float | None:

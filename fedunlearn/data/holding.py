@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedunlearn.config import FederationSettings
 from fedunlearn.data.dataset import Dataset, Samples
+from fedunlearn.data.identity import ByIdentity
 from fedunlearn.data.partition import partition_indices
 from fedunlearn.data.planting import ORDINARY, Backdoor, Canaries, plant
 from fedunlearn.data.server_share import server_positions
@@ -93,7 +94,7 @@ def holding(settings: FederationSettings, client: int, dataset: Dataset) -> Hold
             raise SettingsError(
                 f"{option}: there is no client {planting.client}; clients are 0 to {settings.clients - 1}."
             )
-    data, partition = _ByIdentity(dataset), (settings.partition, settings.clients, settings.seed)
+    data, partition = ByIdentity(dataset), (settings.partition, settings.clients, settings.seed)
     indices = _shares(data, *partition, settings.server_data)[client]
     own = dataset.train.take(indices)
     generator = np.random.default_rng(derive_seed("held-out", settings.seed, client))
@@ -108,25 +109,14 @@ def holding(settings: FederationSettings, client: int, dataset: Dataset) -> Hold
     return Holding(client, Samples(inputs, labels), parts, own.labels, held_out)
 
 
-@dataclass(frozen=True)
-class _ByIdentity:
-    """A data set as a cache key: the same object, whatever it contains."""
-
-    dataset: Dataset
-
-    def __hash__(self) -> int:
-        return id(self.dataset)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and other.dataset is self.dataset
-
-
 @lru_cache(maxsize=4)
-def _shares(data: _ByIdentity, spec: str, clients: int, seed: int, server_data: float = 0.0) -> tuple[np.ndarray, ...]:
+def _shares(
+    data: ByIdentity[Dataset], spec: str, clients: int, seed: int, server_data: float = 0.0
+) -> tuple[np.ndarray, ...]:
     """Sharing out takes seconds on a large data set, and every client of a process asks for it."""
-    columns = data.dataset.columns
+    columns = data.item.columns
     if server_data:
-        rest = complement(server_positions(columns["label"], server_data, seed), len(data.dataset.train))
+        rest = complement(server_positions(columns["label"], server_data, seed), len(data.item.train))
         left = {name: np.asarray(values)[rest] for name, values in columns.items()}
         shares = [rest[share] for share in partition_indices(left, spec, clients, seed)]
     else:

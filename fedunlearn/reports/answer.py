@@ -71,7 +71,7 @@ def answer(document: Document) -> Answer:
     if missing:
         names = " and ".join(f"{'an' if name[0] in 'aou' else 'a'} {name} model" for name in missing)
         sentence = f"For an answer the comparison also needs {names}."
-        return Answer("open", "There is no answer yet.", (sentence,), ())
+        return Answer("open", "There is no answer yet.", (sentence, *_method(document)), ())
     found = tuple(findings(models, "unlearned"))
     state, headline = _headline(found)
     sentences = [*_method(document), *_evidence(found, state), *_ability(models)]
@@ -85,9 +85,13 @@ def answer(document: Document) -> Answer:
 
 
 def _method(document: Document) -> list[str]:
-    """The method that made the unlearned model: several may have served a request."""
-    name = (document.get("method") or {}).get("name")
-    return [f"Unlearned by the method “{name}”."] if name else []
+    """The method that made the unlearned model, and others that have served the request."""
+    method = document.get("method") or {}
+    if not method.get("name"):
+        return []
+    others = " and ".join(f"“{name}”" for name in method.get("others") or ())
+    also = f" It was also served by {others}: --method names the one to compare." if others else ""
+    return [f"Unlearned by the method “{method['name']}”.{also}"]
 
 
 def _lacks_further(document: Document) -> list[str]:

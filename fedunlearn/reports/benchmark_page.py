@@ -20,7 +20,7 @@ from fedunlearn.reports.benchmark_contest_tables import (
 from fedunlearn.reports.benchmark_csv import Row, heads_of
 from fedunlearn.reports.benchmark_measures import BY_KEY, COST_SHARES, FIGURES
 from fedunlearn.reports.document import MODEL_ORDER, label_of
-from fedunlearn.reports.page_style import CSS, PAGE, SCRIPT
+from fedunlearn.reports.page_style import CSS, PAGE, SCRIPT, section
 from fedunlearn.reports.page_tables import cell as table_cell
 from fedunlearn.reports.page_tables import sortable_table
 from fedunlearn.reports.spread import shown_spread
@@ -50,7 +50,7 @@ def benchmark_page(
         f"<p>{escape(question)}</p>" if question else "",
         _voids(cells),
         _filters(cells),
-        _section("Means over the seeds", _NOTE + _means(cells)),
+        section("Means over the seeds", _NOTE + _means(cells)),
         *(_band(cell) for cell in cells),
         *(_figure(file, data) for drawn in pictures.values() for file, data in drawn.items()),
         _details("Every single run", _runs(rows)),
@@ -234,14 +234,14 @@ def _voids(cells: Sequence[CellAggregate]) -> str:
 
 def _band(cell: CellAggregate) -> str:
     words = "".join(f"<p>{escape(line.replace('*', ''))}</p>" for line in band_words(cell) if line)
-    return _section(f"Retrained models: {cell.cell or WHOLE}", words) if words else ""
+    return section(f"Retrained models: {cell.cell or WHOLE}", words) if words else ""
 
 
 def _figure(file: str, data: bytes) -> str:
     title = file.removesuffix(".png").replace("-", " ")
     coded = base64.b64encode(data).decode()
     picture = f'<figure><img alt="{escape(title)}" src="data:image/png;base64,{coded}"></figure>'
-    return _section(title[:1].upper() + title[1:], picture)
+    return section(title[:1].upper() + title[1:], picture)
 
 
 def _origin(provenance: Mapping[str, Any]) -> str:
@@ -261,10 +261,6 @@ def _origin(provenance: Mapping[str, Any]) -> str:
             rows.append(f'<tr><td>{what}</td><td class="text">{escape(str(told or "–"))}</td></tr>')
     note = "<p class=note>Settings, seeds and digests of every model are in results.json beside this page.</p>"
     return f'<div class="scroll"><table><tbody>{"".join(rows)}</tbody></table></div>{note}'
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>"
 
 
 def _details(title: str, body: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from fedunlearn.reports.aggregate import CellAggregate, ModelAggregate
-from fedunlearn.reports.document import label_of, ordered
+from fedunlearn.reports.document import ordered
 from fedunlearn.reports.spread import Spread, shown_spread
+from fedunlearn.reports.table import lines_by_model
 
 _WORDS = (
     "Each method goes on from its own model after the request before; retraining starts again, without everything that "
@@ -32,7 +33,7 @@ def _sequence(whole: str, steps: Sequence[CellAggregate]) -> list[str]:
     if last.deletions:
         heads = [f"request {number}" for number in range(1, len(last.deletions) + 1)]
         rows = {name: [_shown(one.get(name), last) for one in last.deletions] for name in last.models}
-        lines += ["### Each deletion, in the end", "", _LAST, "", *_table(heads, rows), ""]
+        lines += ["### Each deletion, in the end", "", _LAST, "", *lines_by_model(heads, rows), ""]
     return lines
 
 
@@ -45,13 +46,8 @@ def _over_steps(
         name: [_shown(read(step.models[name]), step) if name in step.models else "–" for step in steps]
         for name in names
     }
-    return [f"### {title}", "", *_table(heads, rows), ""]
+    return [f"### {title}", "", *lines_by_model(heads, rows), ""]
 
 
 def _shown(one: Spread | None, step: CellAggregate) -> str:
     return shown_spread(one, "share", len(step.seeds))
-
-
-def _table(heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
-    lines = [f"| model | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
-    return lines + [f"| {' | '.join([label_of(name), *cells])} |" for name, cells in rows.items()]

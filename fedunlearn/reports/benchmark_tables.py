@@ -22,6 +22,7 @@ from fedunlearn.reports.document import label_of
 from fedunlearn.reports.measures import PARTS
 from fedunlearn.reports.provenance import run_name
 from fedunlearn.reports.spread import Spread, shown_spread
+from fedunlearn.reports.table import lines_by_model
 
 
 def markdown(
@@ -99,7 +100,7 @@ def _figures(
     }
     if band is not None:
         rows = in_order(rows, band_label(band), [band_range(band, measure) for measure in measures])
-    return _table([measure.label for measure in measures], rows)
+    return lines_by_model([measure.label for measure in measures], rows)
 
 
 def _distances(models: Mapping[str, ModelAggregate], seeds: int, band: BandAggregate | None = None) -> list[str]:
@@ -117,7 +118,7 @@ def _distances(models: Mapping[str, ModelAggregate], seeds: int, band: BandAggre
     if band is not None:
         cells = [shown_spread(band.distance, "share"), *["–"] * (len(heads) - 1)]
         rows = in_order(rows, band_label(band), cells)
-    return _table(heads, rows)
+    return lines_by_model(heads, rows)
 
 
 def _costs(models: Mapping[str, ModelAggregate], seeds: int) -> list[str]:
@@ -135,7 +136,7 @@ def _costs(models: Mapping[str, ModelAggregate], seeds: int) -> list[str]:
         cells = [shown_spread(one.figures.get(m.key), m.kind, seeds) for m in measures]
         cells += [_fraction(one.cost.get(key)) for key in shares]
         rows[name] = cells
-    return _table(heads, rows)
+    return lines_by_model(heads, rows)
 
 
 def _keys(several: Iterable[Figures]) -> list[str]:
@@ -156,11 +157,6 @@ def _fraction(share: Spread | None) -> str:
     if share is None:
         return "–"
     return f"1/{1 / share.mean:.1f}" if 0 < share.mean < 1 else f"{share.mean:.2f}"
-
-
-def _table(heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
-    lines = [f"| model | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
-    return lines + [f"| {' | '.join([label_of(name), *cells])} |" for name, cells in rows.items()]
 
 
 def _provenance(provenance: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ that is not there reads as None, a model that is not there does not appear.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,11 @@ def request_sentence(document: Document) -> str:
         number = "some" if count is None else f"{count:,.0f}"
         return f"The request: forget {number} of the samples of {who}."
     return f"The request: forget everything that {who} contributed{samples}."
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Words with commas between them; sentences, each of which has its full stop, with none."""
+    return (" " if all(part.endswith(".") for part in parts) else ", ").join(parts)
 
 
 def clean(item: Any) -> Any:

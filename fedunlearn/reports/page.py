@@ -10,7 +10,7 @@ from typing import Any
 from fedunlearn.reports.answer import Answer, Finding, answer
 from fedunlearn.reports.audit_trail import AuditTrail
 from fedunlearn.reports.audit_words import headline
-from fedunlearn.reports.document import Document, after_of, models_of, request_sentence
+from fedunlearn.reports.document import Document, after_of, joined, models_of, request_sentence
 from fedunlearn.reports.measures import shown
 from fedunlearn.reports.page_audit import (
     audit_answer,
@@ -20,7 +20,7 @@ from fedunlearn.reports.page_audit import (
     doubts,
     requests_section,
 )
-from fedunlearn.reports.page_style import CSS, PAGE, SCRIPT
+from fedunlearn.reports.page_style import CSS, PAGE, SCRIPT, section
 from fedunlearn.reports.page_tables import class_table, cost_table, model_table
 from fedunlearn.reports.page_words import measure_words, model_words, question
 from fedunlearn.reports.plots import Picture
@@ -67,20 +67,20 @@ def page(
         _tiles(said.findings),
         *(() if decided else audited),
         *(_figure(picture) for picture in pictures[:1]),
-        _section("All numbers", _NUMBERS_NOTE + model_table(models)) if models else "",
+        section("All numbers", _NUMBERS_NOTE + model_table(models)) if models else "",
         *(_figure(picture) for picture in images),
         *(_figure(picture, cost_table(models) if picture.name == "cost" else "") for picture in pictures[1:]),
         *(
-            _section(
+            section(
                 f"After {rounds} further ordinary rounds",
                 "<p>The federation went on training. What was forgotten must not come back.</p>" + model_table(later),
             )
             for rounds, later in after_of(document).items()
         ),
         _details("Test accuracy, class by class", class_table(models)),
-        _section("Who is who", _words(model_words(models))) if models else "",
-        _section("What the numbers mean", _words(measure_words(models))) if models else "",
-        _section("What this page does not show", _AUDIT_LIMITS if decided else _LIMITS),
+        section("Who is who", _words(model_words(models))) if models else "",
+        section("What the numbers mean", _words(measure_words(models))) if models else "",
+        section("What this page does not show", _AUDIT_LIMITS if decided else _LIMITS),
         _details("How the run was set up", _settings(document)),
     ]
     return PAGE.format(
@@ -120,7 +120,7 @@ def _compared(said: Answer) -> str:
         "knows how much retrained models differ by chance."
     )
     reasons = "".join(f"<li>{escape(line)}</li>" for line in _reasons(said))
-    return _section(
+    return section(
         "What one comparison says",
         f'<p><strong>{escape(said.headline)}</strong></p><p class="note">{note}</p><ul>{reasons}</ul>',
     )
@@ -175,15 +175,11 @@ def _tiles(found: Iterable[Finding]) -> str:
 def _figure(picture: Picture, below: str = "") -> str:
     data = base64.b64encode(picture.data).decode()
     alternative = escape(f"{picture.title} {picture.caption}")
-    return _section(
+    return section(
         picture.title,
         f'<figure><img alt="{alternative}" src="data:image/png;base64,{data}">'
         f"<figcaption>{escape(picture.caption)}</figcaption></figure>{below}",
     )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>"
 
 
 def _details(title: str, body: str) -> str:
@@ -213,6 +209,5 @@ def _plain(entry: Any) -> str:
     if isinstance(entry, Mapping):
         return ", ".join(f"{name} {_plain(part)}" for name, part in entry.items())
     if isinstance(entry, list | tuple):
-        between = " " if all(str(part).endswith(".") for part in entry) else ", "
-        return between.join(_plain(part) for part in entry)
+        return joined([_plain(part) for part in entry])
     return f"{entry:g}" if isinstance(entry, float) else str(entry)

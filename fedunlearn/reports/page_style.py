@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 CSS = """
 :root { --page: #ffffff; --card: #f5f6f8; --text: #1c1e21; --muted: #5c6370; --line: #d8dbe0;
   --ours: #fdf0e6; --good: #00694d; --fair: #8a5a00; --bad: #a4340a; --link: #0060a0;
@@ -110,3 +112,8 @@ PAGE = """<!doctype html>
 </html>
 """
 """What a whole page is put into: title, css, body and script."""
+
+
+def section(title: str, body: str) -> str:
+    """A section of a page, under its heading; `body` is markup."""
+    return f"<section><h2>{escape(title)}</h2>{body}</section>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fedunlearn.reports.answer import answer, gap_left
@@ -114,6 +115,12 @@ def _markdown_table(models: dict[str, Model], with_gap: bool) -> list[str]:
             cells.append(_percent(gap_left(models, name)))
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return lines
+
+
+def lines_by_model(heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """A Markdown table with one row a model and a column for each head."""
+    lines = [f"| model | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
+    return lines + [f"| {' | '.join([label_of(name), *cells])} |" for name, cells in rows.items()]
 
 
 def csv_rows(document: Document) -> list[dict[str, str | int | float | None]]:

@@ -48,7 +48,7 @@ def sentences(document: AuditDocument) -> list[str]:
             f"Test accuracy {accuracy['before']:.1%} before the first request, {accuracy['unlearned']:.1%} now{beside}."
         )
     if document.get("in_use") is False:
-        said.append("The judged model is not the one that is in use now.")
+        said.append(f"The judged model, made by “{document['method']['method']}”, is not the one that is in use now.")
     shadows = document.get("shadows")
     if shadows is not None and shadows["why"]:
         said.append(f"No shadows, and so no value of what needs them: {shadows['why']}")

@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 
 from fedunlearn.federation import Federation
 from fedunlearn.local_clients import with_clients
+from fedunlearn.progress import OnProgress
 from fedunlearn.self_test.cases import NOTHING, ROLLED_BACK, WRONG, Case
 from fedunlearn.server.branches import BranchPlan, run_branch
 from fedunlearn.server.judging import case_of, measured_figures
@@ -18,7 +19,7 @@ from fedunlearn.server.ledger import MAIN
 from fedunlearn.server.life_cycle import gather
 from fedunlearn.server.primary_figures import Figure
 from fedunlearn.server.run_folder import RunFolder
-from fedunlearn.server.session import OnProgress, Session
+from fedunlearn.server.session import Session
 from fedunlearn.strategies.method import ModelState
 from fedunlearn.strategies.roster import call_roll
 
@@ -56,7 +57,7 @@ def make_subjects(case: Case, out: Path) -> tuple[str, dict[str, str]]:
     return filed.id, found | with_clients(session, lambda grid: _branches(grid, session, case, filed.id))
 
 
-def session_of(case: Case, out: Path, on_progress: OnProgress = None) -> Session:
+def session_of(case: Case, out: Path, on_progress: OnProgress | None = None) -> Session:
     """The run of a case."""
     return Session(RunFolder.open(out / "runs" / case.name), on_progress)
 

@@ -13,12 +13,12 @@ from flwr.serverapp import Grid
 
 from fedunlearn.audit.harm import ClassHarm, harmful_classes
 from fedunlearn.errors import RequestError
-from fedunlearn.server.branches import base_digest, classes_of
-from fedunlearn.server.comparing import mask_of
+from fedunlearn.server.branches import base_digest, classes_of, mask_of
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.ledger_tables import BranchRow, RequestRow
 from fedunlearn.server.session import Session
 from fedunlearn.strategies import methods
+from fedunlearn.strategies.asked import trains_in_full
 from fedunlearn.strategies.roster import Roster
 from fedunlearn.strategies.serving import Job
 
@@ -47,7 +47,7 @@ def check_acceptable(
     a fresh model less its own, no more than the share `class_harm` may be lost.
     """
     limit = session.settings.class_harm
-    if limit >= 1 or getattr(methods.get(branch.settings["method"]), "trains_in_full", False):
+    if limit >= 1 or trains_in_full(methods.get(branch.settings["method"])):
         return
     base = session.models.load(base_digest(session, job))
     examiner = Examiner(session, grid, roster, base)

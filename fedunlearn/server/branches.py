@@ -10,13 +10,14 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
+from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import RequestError
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.history import history_of
 from fedunlearn.server.ledger import MAIN
 from fedunlearn.server.ledger_tables import BranchRow, EventRow, RequestRow
-from fedunlearn.server.recorder import LedgerRecorder
+from fedunlearn.server.recorder import LedgerRecorder, mask_among
 from fedunlearn.server.session import Session
 from fedunlearn.strategies import methods
 from fedunlearn.strategies.inner import make_strategy
@@ -130,6 +131,55 @@ def served_digest(session: Session) -> str:
 def was_served(session: Session, branch: BranchRow) -> bool:
     """Whether the branch's model was taken into use, at present or not."""
     return any(event.detail["to"] == branch.head for event in session.ledger.events(SERVED))
+
+
+def unlearned_branch(session: Session, ids: Sequence[str], method: str | None = None) -> BranchRow:
+    """The last finished branch that unlearned these requests, by `method` if it is named.
+
+    Raises:
+        RequestError: there is none.
+    """
+    wanted, found = "+".join(sorted(ids)), unlearned_branches(session, ids)
+    by_method = {str(branch.settings["method"]): branch for branch in found}
+    if found and method is None:
+        return found[-1]
+    if method in by_method:
+        return by_method[method]
+    if found:
+        raise RequestError(
+            f"request {wanted} was not unlearned by {method!r}, but by {', '.join(by_method)}; name one of these, or "
+            f"have {method!r} serve it first."
+        )
+    for branch in unlearned_branches(session):
+        if set(ids) & set(str(branch.request_id).split("+")):
+            raise RequestError(f"request {wanted} was served together with others; name all: {branch.request_id}.")
+    if any(session.ledger.events(NEVER_LEARNED, id) for id in ids):
+        raise RequestError(
+            f"request {wanted} came before the first round of training: no model has known its samples, so that there "
+            "is nothing to compare or to audit."
+        )
+    raise RequestError(f"request {wanted} has not been served yet; run `fedunlearn unlearn RUN` first.")
+
+
+def unlearned_branches(session: Session, ids: Sequence[str] | None = None) -> list[BranchRow]:
+    """Finished branches that unlearned these requests together; None: any."""
+    done = [one for one in session.ledger.branches() if one.kind == "unlearned" and one.state == "done"]
+    return [one for one in done if ids is None or one.request_id == "+".join(sorted(ids))]
+
+
+def other_methods(session: Session, branch: BranchRow) -> list[str]:
+    """Methods that unlearned the same requests as well, in their order."""
+    own = str(branch.settings["method"])
+    several = (str(one.settings["method"]) for one in unlearned_branches(session, str(branch.request_id).split("+")))
+    return [name for name in dict.fromkeys(several) if name != own]
+
+
+def mask_of(session: Session, branch: BranchRow) -> ChannelMask | None:
+    """The channel mask that a branch worked with; None when everything moved."""
+    last = session.ledger.last_round(branch.name)
+    if last is None or last.extras is None:
+        return None
+    return mask_among(session.models.load(last.extras))
 
 
 def run_branch(grid: Grid, session: Session, roster: Roster, job: Job, plan: BranchPlan) -> BranchRow:

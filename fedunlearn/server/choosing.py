@@ -15,7 +15,7 @@ from fedunlearn.server.cost import VALUE_BYTES
 from fedunlearn.server.ledger import MAIN
 from fedunlearn.server.session import Session
 from fedunlearn.strategies import methods
-from fedunlearn.strategies.asked import unlearn_settings
+from fedunlearn.strategies.asked import trains_in_full, unlearn_settings
 from fedunlearn.strategies.estimate import Candidate, Facts, cheapest, estimate
 from fedunlearn.strategies.roster import Roster
 from fedunlearn.strategies.serving import Job, check_needs, check_serves
@@ -50,7 +50,7 @@ class Choice:
         }
 
 
-OnChoice = Callable[[Choice], None] | None
+OnChoice = Callable[[Choice], None]
 
 
 def choose(session: Session, roster: Roster, job: Job, settings: UnlearnSettings) -> Choice:
@@ -127,7 +127,7 @@ def seconds_per_epoch(session: Session) -> float:
 
 def _settings_for(session: Session, job: Job, settings: UnlearnSettings, name: str) -> UnlearnSettings:
     """The settings with which a method would serve the job. Raises SettingsError where it cannot work with them."""
-    full = getattr(methods.get(name), "trains_in_full", False)
+    full = trains_in_full(methods.get(name))
     own = (original_rounds(session, job), session.settings.local_epochs)
     rounds, epochs = own if full else (settings.rounds, settings.local_epochs)
     options = {} if settings.learning_rate is None or full else {"learning_rate": settings.learning_rate}

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flwr.serverapp import Grid
 
-from fedunlearn.audit.operations import operations_per_sample, peak_memory_bytes
+from fedunlearn.audit.operations import peak_memory_bytes
 from fedunlearn.audit.resurfacing import resurfacing
-from fedunlearn.channels.mask import ChannelMask
-from fedunlearn.channels.packing import Portion, nbytes
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import RequestError
 from fedunlearn.server.branches import (
     MAIN,
-    NEVER_LEARNED,
     BranchPlan,
     base_digest,
     classes_of,
     job_for,
+    mask_of,
     original_rounds,
+    other_methods,
     run_branch,
+    unlearned_branch,
 )
-from fedunlearn.server.cost import cost_of
+from fedunlearn.server.cost import Price
 from fedunlearn.server.examiner import PARTS, Examiner
 from fedunlearn.server.heads import share_head
 from fedunlearn.server.history import history_of
 from fedunlearn.server.image_figures import image_figures
-from fedunlearn.server.ledger_tables import BranchRow, PhaseRow, RequestRow, RoundRow
+from fedunlearn.server.ledger_tables import BranchRow, RequestRow
 from fedunlearn.server.life_cycle import gather
 from fedunlearn.server.lineage import lineage
-from fedunlearn.server.model_store import ModelStore
-from fedunlearn.server.recorder import mask_among
 from fedunlearn.server.remarks import remarks_of
 from fedunlearn.server.session import Session
 from fedunlearn.server.showing import have_pictures_made
@@ -58,6 +56,7 @@ def compare(
     rounds_after: int = 0,
     controls: Mapping[str, UnlearnSettings] | None = None,
     before: Before | None = None,
+    method: str | None = None,
 ) -> dict[str, Any]:
     """Run what is lacking beside the unlearned model, measure all of them, and return the figures.
 
@@ -67,16 +66,17 @@ def compare(
         rounds_after: ordinary rounds after which unlearned and retrained are measured once more.
         controls: further branches, by the name that they get in the table.
         before: earlier requests, whose samples every figure then covers as well; None: there are none.
+        method: whose unlearned model is compared; None: the last one's.
 
     Raises:
-        RequestError: the requests have not been served.
+        RequestError: the requests have not been served, or not by this method.
     """
     ledger, settings, before = session.ledger, session.settings, before or Before()
     roster, _ = gather(grid, ledger, settings.timeout)
     job = job_for([ledger.request(id) for id in ids])
     rows = [ledger.request(id) for id in (*before.ids(), *ids)]
     measured = job_for(rows)
-    unlearned = unlearned_branch(session, job)
+    unlearned = unlearned_branch(session, ids, method)
     budget = {"rounds": unlearned.settings["rounds"], "local_epochs": unlearned.settings["local_epochs"]}
     plans = {
         "fine-tuned": UnlearnSettings(method="fine-tune", **budget),
@@ -101,7 +101,7 @@ def compare(
     base = session.models.load(original)
     examiner = Examiner(session, grid, roster, base)
     classes = classes_of(rows)
-    price = _Price.of(session, base)
+    price = Price.of(session, base)
     models = {
         "original": {
             "digest": original,
@@ -170,24 +170,6 @@ def kept_for(session: Session, job: Job, branch: BranchRow) -> set[str]:
     if "stored-updates" not in methods.get(branch.settings["method"]).needs:
         return set()
     return history_of(session, job, original_rounds(session, job)).digests()
-
-
-def unlearned_branch(session: Session, job: Job) -> BranchRow:
-    """The last finished branch that unlearned this job. Raises RequestError when there is none."""
-    wanted = "+".join(job.requests)
-    done = [one for one in session.ledger.branches() if one.kind == "unlearned" and one.state == "done"]
-    found = [branch for branch in done if branch.request_id == wanted]
-    if found:
-        return found[-1]
-    for branch in done:
-        if set(job.requests) & set(str(branch.request_id).split("+")):
-            raise RequestError(f"request {wanted} was served together with others; name all: {branch.request_id}.")
-    if any(session.ledger.events(NEVER_LEARNED, id) for id in job.requests):
-        raise RequestError(
-            f"request {wanted} came before the first round of training: no model has known its samples, so that there "
-            "is nothing to compare or to audit."
-        )
-    raise RequestError(f"request {wanted} has not been served yet; run `fedunlearn unlearn RUN` first.")
 
 
 def void_because(original: Mapping[str, Any], with_backdoor: bool = True) -> str | None:
@@ -287,29 +269,6 @@ class Before:
         return [id for several in self.requests for id in several]
 
 
-@dataclass(frozen=True)
-class _Price:
-    """What turns the ledger's rows into costs: bytes of the model, operations of a sample, sizes of stored files."""
-
-    model_bytes: int
-    operations: float
-    models: ModelStore
-
-    @staticmethod
-    def of(session: Session, base: ModelState) -> _Price:
-        some = session.dataset.test.take(range(min(8, len(session.dataset.test))))
-        operations = operations_per_sample(session.task, session.blank, some).training
-        return _Price(nbytes(Portion.everything(base), base), operations, session.models)
-
-    def of_rows(
-        self, rounds: Sequence[RoundRow], phases: Sequence[PhaseRow], history: Collection[str] = ()
-    ) -> dict[str, Any]:
-        return cost_of(rounds, phases, self.model_bytes, self.operations, self._size_of, history)
-
-    def _size_of(self, digest: str) -> int:
-        return self.models.path(digest).stat().st_size if self.models.has(digest) else 0
-
-
 def _curve(session: Session, branch: str, up_to: int | None = None) -> list[dict[str, Any]]:
     """Figures after each round; those after a target's own step replace those of the round it belongs to."""
     steps = {p.result["phase"]: p.result for p in session.ledger.phases(branch) if "test_accuracy" in p.result}
@@ -334,12 +293,5 @@ def _method(session: Session, branch: BranchRow, attribution_seconds: float) -> 
         "selected": selected,
         "attribution_seconds": attribution_seconds,
         "remarks": list(remarks_of(session, branch)),
+        "others": other_methods(session, branch),
     }
-
-
-def mask_of(session: Session, branch: BranchRow) -> ChannelMask | None:
-    """The channel mask that a branch worked with; None when everything moved."""
-    last = session.ledger.last_round(branch.name)
-    if last is None or last.extras is None:
-        return None
-    return mask_among(session.models.load(last.extras))

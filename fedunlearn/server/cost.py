@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from fedunlearn.audit.operations import operations_per_sample
+from fedunlearn.channels.packing import Portion, nbytes
 from fedunlearn.server.ledger_tables import PhaseRow, RoundRow
+from fedunlearn.server.model_store import ModelStore
+from fedunlearn.server.session import Session
+from fedunlearn.strategies.method import ModelState
 
 VALUE_BYTES = 4
 """Of one parameter, for counting the server's additions."""
@@ -84,3 +90,28 @@ def _client_epochs(results: Iterable[Mapping[str, Any]]) -> float:
 
 def _client_seconds(result: Mapping[str, Any]) -> float:
     return sum(float(seconds) for seconds in result.get("client_seconds", {}).values())
+
+
+@dataclass(frozen=True)
+class Price:
+    """What turns the ledger's rows into costs: bytes of the model, operations of a sample, sizes of stored files."""
+
+    model_bytes: int
+    operations: float
+    models: ModelStore
+
+    @staticmethod
+    def of(session: Session, base: ModelState) -> Price:
+        """The run's prices; `base` is any of its models."""
+        some = session.dataset.test.take(range(min(8, len(session.dataset.test))))
+        operations = operations_per_sample(session.task, session.blank, some).training
+        return Price(nbytes(Portion.everything(base), base), operations, session.models)
+
+    def of_rows(
+        self, rounds: Sequence[RoundRow], phases: Sequence[PhaseRow], history: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """As `cost_of`."""
+        return cost_of(rounds, phases, self.model_bytes, self.operations, self._size_of, history)
+
+    def _size_of(self, digest: str) -> int:
+        return self.models.path(digest).stat().st_size if self.models.has(digest) else 0

@@ -1,11 +1,14 @@
-"""What did not work is part of the record: a job that fails leaves its sentence in the ledger."""
+"""What did not work is part of the record: a job that fails leaves its sentence in the ledger.
+
+What was asked for and cannot be is none: whoever mistypes an argument has changed nothing, and the record is for good.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from fedunlearn.errors import FedunlearnError
+from fedunlearn.errors import FedunlearnError, RequestError, SettingsError
 from fedunlearn.server.session import Session
 
 FAILED = "job-failed"
@@ -14,9 +17,11 @@ FAILED = "job-failed"
 
 @contextmanager
 def recorded(session: Session, doing: str) -> Iterator[None]:
-    """Write an error of the block into the ledger, and let it go on."""
+    """Write an error of the block into the ledger, and let it go on; one of what was asked for only goes on."""
     try:
         yield
+    except (SettingsError, RequestError):
+        raise
     except FedunlearnError as error:
         # Where the ledger itself is what failed, the error that goes on is the one to be told.
         with suppress(FedunlearnError):

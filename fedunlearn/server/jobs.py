@@ -8,19 +8,13 @@ import torch
 from flwr.app import ArrayRecord, MetricRecord
 from flwr.serverapp import Grid
 
-from fedunlearn.config import UnlearnSettings, unlearning_beside
-from fedunlearn.errors import FedunlearnError, RequestError, SettingsError
+from fedunlearn.config import UnlearnSettings
+from fedunlearn.errors import RequestError, SettingsError
 from fedunlearn.progress import in_words
 from fedunlearn.server import initial_model
-from fedunlearn.server.acceptance import check_acceptable
 from fedunlearn.server.branches import (
     MAIN,
-    NEVER_LEARNED,
-    REFERENCE_REFUSED,
-    SERVED,
-    TARGET_GONE,
     BranchPlan,
-    is_taken_back,
     job_for,
     original_rounds,
     run_branch,
@@ -28,21 +22,21 @@ from fedunlearn.server.branches import (
     supplies_of,
     wrapped_strategy,
 )
-from fedunlearn.server.choosing import OnChoice, choose
+from fedunlearn.server.choosing import OnChoice
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.heads import share_head
 from fedunlearn.server.kept_updates import UpdateKeeper, rounds_between
 from fedunlearn.server.ledger_tables import BranchRow, RequestRow, RoundRow
-from fedunlearn.server.life_cycle import OPEN, acknowledge, gather, incomplete, receive, register_keys
+from fedunlearn.server.life_cycle import OPEN, gather, incomplete, receive, register_keys
+from fedunlearn.server.open_requests import groups_of, serve_interrupted, serve_open
 from fedunlearn.server.session import Session
 from fedunlearn.strategies import methods
-from fedunlearn.strategies.asked import AUTO
+from fedunlearn.strategies.asked import AUTO, settings_beside
 from fedunlearn.strategies.content import state_of, state_record
 from fedunlearn.strategies.inner import optimizer_state, restore_optimizer_state
-from fedunlearn.strategies.localisation import TooFewReferences
 from fedunlearn.strategies.method import ModelState
-from fedunlearn.strategies.roster import Roster, call_roll
-from fedunlearn.strategies.serving import Job, TargetGone, check_needs
+from fedunlearn.strategies.roster import Roster
+from fedunlearn.strategies.serving import Job, check_needs, check_serves
 
 
 def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: UnlearnSettings | None = None) -> None:
@@ -64,13 +58,13 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
     if done >= total:
         ledger.set_branch_state(MAIN, "done")
         return
-    unlearn = unlearn or unlearning_beside(settings.local_epochs)
-    _serve_interrupted(grid, session, unlearn)
+    unlearn = unlearn or settings_beside(settings, {})
+    serve_interrupted(grid, session, unlearn)
 
     def serve_pending(grid: Grid, roster: Roster, model: ModelState) -> ModelState:
         rows = receive(grid, ledger, roster, settings.timeout)
         # One that fails stays open, with its reason in the ledger; training goes on without its samples.
-        _serve_open(grid, session, roster, [row for row in rows if row.state in OPEN], unlearn)
+        serve_open(grid, session, roster, [row for row in rows if row.state in OPEN], unlearn)
         return models.load(served_digest(session))
 
     keeper = UpdateKeeper(models, rounds_between(settings.prepared_methods))
@@ -136,7 +130,7 @@ def unlearn(
     settings: UnlearnSettings,
     ids: Sequence[str] | None = None,
     together: bool = False,
-    on_choice: OnChoice = None,
+    on_choice: OnChoice | None = None,
 ) -> list[BranchRow]:
     """Serve requests, one after the other or all at once; None for every open one.
 
@@ -146,33 +140,49 @@ def unlearn(
     already can be served again by another method: the result is a branch for comparison, and the served model stays.
 
     Raises:
-        RequestError: an unknown or refused request, none is open, or the run lacks what the method needs.
-        SettingsError: the ratio names a layer that has no channels.
+        RequestError: as `check_unlearning`, or none is open, or the method does not serve one that was named.
+        SettingsError: as `check_unlearning`.
     """
-    _check_layers(session, settings)
-    served_digest(session)  # before anything has been learned there is nothing to unlearn
+    check_unlearning(session, settings, ids, together)
     roster, heard = gather(grid, session.ledger, session.settings.timeout)
     _check_complete(session, roster, ids)
     rows = session.ledger.requests(*OPEN) if ids is None else [session.ledger.request(id) for id in ids]
-    refused = [row for row in rows or heard if row.state == "refused"]
-    if refused:
-        raise RequestError(f"request {refused[0].id} was refused: {refused[0].reason}")
+    _check_not_refused(rows or heard)
     if not rows:
         raise RequestError("there is no open request; file one with `fedunlearn request RUN --client ID`.")
-    if settings.method != AUTO:
-        for group in _groups(rows, together):
-            check_needs(methods.get(settings.method), supplies_of(session, job_for(group)), settings)
-    found, failures = _serve_open(grid, session, roster, rows, settings, together, on_choice)
+    if settings.method != AUTO and ids is not None:
+        for group in groups_of(rows, together):
+            check_serves(methods.get(settings.method), job_for(group), roster)
+    found, failures = serve_open(grid, session, roster, rows, settings, together, on_choice)
     if failures:
         raise failures[0]
     return found
+
+
+def check_unlearning(
+    session: Session, settings: UnlearnSettings, ids: Sequence[str] | None = None, together: bool = False
+) -> None:
+    """Find what is wrong with a call before a client is asked or anything written.
+
+    Raises:
+        RequestError: nothing has been trained, a request was refused, or the run lacks what the method needs.
+        SettingsError: the ratio names a layer that has no channels.
+    """
+    _check_layers(session, settings)
+    served_digest(session)
+    named = [row for row in session.ledger.requests() if ids is not None and row.id in ids]
+    _check_not_refused(named)
+    if settings.method != AUTO:
+        # One that is not taken in yet finds the model that is served, as a job of no request does.
+        for job in [job_for(group) for group in groups_of(named, together)] or [Job((), (), frozenset())]:
+            check_needs(methods.get(settings.method), supplies_of(session, job), settings)
 
 
 def serve_rest(grid: Grid, session: Session) -> None:
     """Serve what arrived during the last round, if anything did. Raises the first failure in the end."""
     roster, _ = gather(grid, session.ledger, session.settings.timeout)
     rows = session.ledger.requests(*OPEN)
-    _, failures = _serve_open(grid, session, roster, rows, unlearning_beside(session.settings.local_epochs))
+    _, failures = serve_open(grid, session, roster, rows, settings_beside(session.settings, {}))
     if failures:
         raise failures[0]
 
@@ -198,6 +208,12 @@ def retrain(grid: Grid, session: Session, ids: Sequence[str], rounds: int | None
     return branch
 
 
+def _check_not_refused(rows: Sequence[RequestRow]) -> None:
+    for row in rows:
+        if row.state == "refused":
+            raise RequestError(f"request {row.id} was refused: {row.reason}")
+
+
 def _check_layers(session: Session, settings: UnlearnSettings) -> None:
     if isinstance(settings.ratio, dict):
         layers = [group.layer for group in session.architecture.layout.groups]
@@ -215,112 +231,3 @@ def _check_complete(session: Session, roster: Roster, ids: Sequence[str] | None)
                 f"request {id} is filed by {have} of its {of} holders so far: give the `fedunlearn request` command "
                 f"again, which completes it, or wait for the clients that are away."
             )
-
-
-def _serve_interrupted(grid: Grid, session: Session, settings: UnlearnSettings) -> None:
-    """Finish what was being served when the process ended: its targets have heard of it and announce it no more."""
-    ledger = session.ledger
-    running = {row.id for row in ledger.requests("running")}
-    if not running:
-        return
-    roster = call_roll(grid, session.settings.timeout)
-    for branch in reversed(ledger.branches()):
-        ids = str(branch.request_id).split("+")
-        if branch.kind == "unlearned" and branch.state == "running" and running.issuperset(ids):
-            own = {name: branch.settings[name] for name in UnlearnSettings.model_fields}
-            rows = [ledger.request(id) for id in ids]
-            _serve_open(grid, session, roster, rows, UnlearnSettings(**own), together=True)
-            running -= set(ids)
-    _serve_open(grid, session, roster, [ledger.request(id) for id in sorted(running)], settings)
-
-
-def _serve_open(
-    grid: Grid,
-    session: Session,
-    roster: Roster,
-    rows: Sequence[RequestRow],
-    settings: UnlearnSettings,
-    together: bool = False,
-    on_choice: OnChoice = None,
-) -> tuple[list[BranchRow], list[FedunlearnError]]:
-    """The branches of what was served, and why the others failed."""
-    found, failures = [], []
-    # A model that training was given to start from may have learned from anybody's data.
-    if not session.ledger.rounds(MAIN) and session.settings.init is None:
-        _nothing_to_forget(grid, session, roster, rows)
-        return [], []
-    for group in _groups(rows, together):
-        try:
-            own = settings
-            if settings.method == AUTO:
-                choice = choose(session, roster, job_for(group), settings)
-                own = choice.settings
-                if on_choice is not None:
-                    on_choice(choice)
-            found.append(_serve_group(grid, session, roster, group, own))
-        except FedunlearnError as error:
-            failures.append(error)
-    return found, failures
-
-
-def _nothing_to_forget(grid: Grid, session: Session, roster: Roster, rows: Sequence[RequestRow]) -> None:
-    """Close requests that came before the first round: no model has seen their samples, and none will."""
-    for row in rows:
-        with session.ledger.transaction():
-            session.ledger.set_request_state(row.id, "running")
-            session.ledger.set_request_state(row.id, "done")
-            session.ledger.append_event(NEVER_LEARNED, {"why": "no round of training was finished"}, row.id)
-    acknowledge(grid, session.ledger, roster, [row.id for row in rows], session.settings.timeout)
-
-
-def _groups(rows: Sequence[RequestRow], together: bool) -> list[list[RequestRow]]:
-    """What is served at a time."""
-    return [list(rows)] if together else [[row] for row in rows]
-
-
-def _serve_group(
-    grid: Grid, session: Session, roster: Roster, rows: list[RequestRow], settings: UnlearnSettings
-) -> BranchRow:
-    ledger, job = session.ledger, job_for(rows)
-    open_rows = [row for row in rows if row.state in OPEN]
-    for row in open_rows:
-        ledger.set_request_state(row.id, "running")
-    acknowledge(grid, ledger, roster, [row.id for row in open_rows], session.settings.timeout)
-    # One whose model a failed audit has taken back is served by whatever method comes next.
-    to_be_served = bool(open_rows) or is_taken_back(session, job)
-    try:
-        found = _unlearned(grid, session, roster, job, settings)
-        if to_be_served:
-            check_acceptable(grid, session, roster, job, rows, found)
-    except FedunlearnError as error:
-        for row in open_rows:
-            ledger.set_request_state(row.id, "failed", str(error))
-        acknowledge(grid, ledger, roster, [row.id for row in open_rows], session.settings.timeout)
-        raise
-    if to_be_served:
-        with ledger.transaction():
-            ledger.move_head(MAIN, found.head, SERVED, {"request": "+".join(job.requests)})
-            for row in open_rows:
-                ledger.set_request_state(row.id, "done")
-    acknowledge(grid, ledger, roster, [row.id for row in rows], session.settings.timeout)
-    share_head(grid, session, roster)
-    return found
-
-
-def _unlearned(grid: Grid, session: Session, roster: Roster, job: Job, settings: UnlearnSettings) -> BranchRow:
-    try:
-        return run_branch(grid, session, roster, job, BranchPlan("unlearned", settings))
-    except (TargetGone, TooFewReferences) as why:
-        rounds = original_rounds(session, job)
-        if not rounds:
-            raise  # of a training that took place elsewhere there is nothing to repeat
-        # Nothing can be localised without the target, or the others' mean; starting again needs neither.
-        update = {
-            "method": "retrain",
-            "rounds": rounds,
-            "local_epochs": session.settings.local_epochs,
-        }
-        detail = {"why": str(why), "instead": "retrain", "asked": settings.method}
-        kind = TARGET_GONE if isinstance(why, TargetGone) else REFERENCE_REFUSED
-        session.ledger.append_event(kind, detail, "+".join(job.requests))
-        return run_branch(grid, session, roster, job, BranchPlan("unlearned", settings.model_copy(update=update)))

@@ -21,8 +21,7 @@ from fedunlearn.audit.primary import (
 )
 from fedunlearn.audit.verdict_document import find
 from fedunlearn.errors import DataError
-from fedunlearn.server.branches import MAIN, SERVED, classes_of, job_for, rounds_behind
-from fedunlearn.server.comparing import unlearned_branch
+from fedunlearn.server.branches import MAIN, SERVED, classes_of, job_for, rounds_behind, unlearned_branch
 from fedunlearn.server.examiner import Examiner
 from fedunlearn.server.figure_store import FigureStore
 from fedunlearn.server.ledger_tables import BranchRow, RequestRow
@@ -68,11 +67,11 @@ class Case:
         return classes_of(self.rows)
 
 
-def case_of(session: Session, ids: Sequence[str]) -> Case:
-    """The last unlearning of these requests. Raises RequestError when they have not been served."""
+def case_of(session: Session, ids: Sequence[str], method: str | None = None) -> Case:
+    """The last unlearning of these requests, by `method` if it is named. Raises RequestError when there is none."""
     rows = [session.ledger.request(id) for id in ids]
     job = job_for(rows)
-    branch = unlearned_branch(session, job)
+    branch = unlearned_branch(session, ids, method)
     original = str(branch.settings["base"])
     return Case(job, tuple(rows), branch, original, rounds_behind(session, original))
 

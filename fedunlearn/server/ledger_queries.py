@@ -41,7 +41,7 @@ def known_request(connection: Connection, id: str) -> RequestRow:
     row = one_row(connection, RequestRow, tables.requests, id=id)
     if row is None:
         ids = ", ".join(connection.scalars(select(tables.requests.c.id))) or "none"
-        raise RequestError(f"there is no request {id!r}; recorded are: {ids}.")
+        raise RequestError(f"the ledger has no request {id!r}; recorded are: {ids}.")
     return row
 
 

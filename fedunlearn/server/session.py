@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +13,7 @@ from fedunlearn.config import FederationSettings
 from fedunlearn.data.dataset import Dataset, Samples
 from fedunlearn.data.planting import Backdoor
 from fedunlearn.data.server_share import server_inputs
-from fedunlearn.progress import Progress
+from fedunlearn.progress import OnProgress, Progress
 from fedunlearn.server.ledger import Ledger
 from fedunlearn.server.model_store import ModelStore
 from fedunlearn.server.run_folder import RunFolder
@@ -27,15 +26,13 @@ from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.layout import layout_of
 from fedunlearn.tasks.training import TrainingSettings
 
-OnProgress = Callable[[Progress], None] | None
-
 
 @dataclass(frozen=True)
 class Session:
     """One job's view of a run. Everything that takes time is made when it is first used."""
 
     folder: RunFolder
-    on_progress: OnProgress = None
+    on_progress: OnProgress | None = None
 
     @property
     def settings(self) -> FederationSettings:

@@ -12,6 +12,7 @@ from fedunlearn.strategies.method import Method, checked_phases, training_hook
 
 AUTO = "auto"
 """In the place of a method's name: the cheapest that can serve the request."""
+_DEFAULTS = UnlearnSettings()
 
 
 def check_prepare_for(names: Sequence[str]) -> None:
@@ -33,6 +34,11 @@ def acts_in_training(method: Method) -> bool:
     return bool(hook.keep_updates_every or hook.prepare)
 
 
+def trains_in_full(method: Method) -> bool:
+    """Whether the method is a training from the start, as retraining is."""
+    return bool(getattr(method, "trains_in_full", False))
+
+
 def unlearn_settings(
     method: str,
     ratio: str | float | Mapping[str, float] = "auto",
@@ -44,43 +50,42 @@ def unlearn_settings(
     """Checked settings of one unlearning.
 
     Args:
-        recipe: the federation's own. Where none are given, a method that trains in full (retraining) takes its rounds
-            and local epochs, and any other half of its local epochs. None: the defaults of `UnlearnSettings`.
+        recipe: the federation's own, as `settings_beside` has it. None: the defaults of `UnlearnSettings`.
 
     Raises:
         UnknownName: no such method.
         SettingsError: a setting is wrong.
     """
-    if recipe is not None and method != AUTO and getattr(methods.get(method), "trains_in_full", False):
-        rounds = recipe.rounds if rounds is None else rounds
-        local_epochs = recipe.local_epochs if local_epochs is None else local_epochs
-    elif recipe is not None and local_epochs is None:
-        local_epochs = recovery_passes(recipe.local_epochs)
-    if method == AUTO:
-        return _for_whichever(ratio, rounds, local_epochs, dict(options or {}))
-    values: dict[str, Any] = {"method": method, "ratio": dict(ratio) if isinstance(ratio, Mapping) else ratio}
     own = dict(options or {})
-    if rounds is not None:
-        values["rounds"] = rounds
-    if local_epochs is not None:
-        values["local_epochs"] = local_epochs
-    if "learning_rate" in own:
-        values["learning_rate"] = own.pop("learning_rate")
-    settings = make_settings(UnlearnSettings, {**values, "options": own})
-    checked_phases(methods.get(method), settings, settings.rounds)
+    given = {"rounds": rounds, "local_epochs": local_epochs, "learning_rate": own.pop("learning_rate", None)}
+    if method == AUTO and own:
+        raise SettingsError(
+            f"option {sorted(own)[0]!r} belongs to a single method, and {AUTO!r} stands for any: name the method."
+        )
+    values = {
+        "method": method,
+        "ratio": dict(ratio) if isinstance(ratio, Mapping) else ratio,
+        "options": own,
+        **{name: value for name, value in given.items() if value is not None},
+    }
+    settings = make_settings(UnlearnSettings, values) if recipe is None else settings_beside(recipe, values)
+    if method != AUTO:
+        checked_phases(methods.get(method), settings, settings.rounds)
     return settings
 
 
-def _for_whichever(
-    ratio: str | float | Mapping[str, float], rounds: int | None, local_epochs: int | None, options: dict[str, Any]
-) -> UnlearnSettings:
-    """Settings for a method that is yet to be chosen: those that every method has."""
-    values: dict[str, Any] = {"method": AUTO, "ratio": dict(ratio) if isinstance(ratio, Mapping) else ratio}
-    if "learning_rate" in options:
-        values["learning_rate"] = options.pop("learning_rate")
-    if options:
-        raise SettingsError(
-            f"option {sorted(options)[0]!r} belongs to a single method, and {AUTO!r} stands for any: name the method."
-        )
-    given = {"rounds": rounds, "local_epochs": local_epochs}
-    return make_settings(UnlearnSettings, {**values, **{name: n for name, n in given.items() if n is not None}})
+def settings_beside(recipe: FederationSettings, values: Mapping[str, Any]) -> UnlearnSettings:
+    """Settings of one unlearning in a federation: `values`, and what they leave open by the federation's own recipe.
+
+    A method that trains in full (retraining) takes its rounds and its local epochs, any other half of its local epochs.
+
+    Raises:
+        UnknownName: no such method.
+        SettingsError: a setting is wrong.
+    """
+    method = values.get("method", _DEFAULTS.method)
+    if method != AUTO and trains_in_full(methods.get(method)):
+        left_open = {"rounds": recipe.rounds, "local_epochs": recipe.local_epochs}
+    else:
+        left_open = {"local_epochs": recovery_passes(recipe.local_epochs)}
+    return make_settings(UnlearnSettings, {**left_open, **values})

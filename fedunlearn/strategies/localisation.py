@@ -256,10 +256,10 @@ def where_asked(settings: UnlearnSettings, words: Sequence[str] = ("all", "selec
     if choice(settings, "channels", words) != "selected":
         return []
     check_localisation(settings)
-    return [REFER, Phase("query.attribute", "target", send_arrays, select_channels, _restrict)]
+    return [REFER, Phase("query.attribute", "target", send_arrays, select_channels, restrict)]
 
 
-def _restrict(state: State, replies: Sequence[ClientReply]) -> State:
+def restrict(state: State, replies: Sequence[ClientReply]) -> State:
     """The targets' channels alone move from now on; all do where nothing sets the forget set apart."""
     asked = state.settings.ratio
     mask = unite(replies, state.layout, None if isinstance(asked, str) else asked)

@@ -24,6 +24,11 @@ def send_packed(state: State) -> Down:
     return Down(packed=state.packed())
 
 
+def send_with_arrays(state: State) -> Down:
+    """The same, and what earlier phases left in the state."""
+    return Down(packed=state.packed(), arrays=state.arrays)
+
+
 @dataclass(frozen=True)
 class Recovery:
     """Train on the retained samples; only the moving part changes.

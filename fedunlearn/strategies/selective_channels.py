@@ -23,9 +23,9 @@ from fedunlearn.strategies.localisation import (
     REWIND,
     STEP_NUMBERS,
     check_localisation,
+    restrict,
     select_channels,
     send_arrays,
-    unite,
 )
 from fedunlearn.strategies.method import (
     EVERY_SCOPE,
@@ -96,22 +96,15 @@ class SelectiveChannels:
         forget = [] if step is None else [forget_phase(step)]
         if name.startswith("reset"):
             return [REFER, _attribute(_reset), *(phase for one in recovery for phase in (one, *forget))]
-        return [REFER, _attribute(_keep), *forget, *recovery]
+        return [REFER, _attribute(restrict), *forget, *recovery]
 
 
 def _attribute(combine: Callable[[State, Sequence[ClientReply]], State]) -> Phase:
     return Phase("query.attribute", "target", send_arrays, select_channels, combine)
 
 
-def _keep(state: State, replies: Sequence[ClientReply]) -> State:
-    asked = state.settings.ratio
-    mask = unite(replies, state.layout, None if isinstance(asked, str) else asked)
-    # Nothing sets the forget set apart: plain fine-tuning, every parameter moving.
-    return replace(state, mask=mask if mask.count() else None)
-
-
 def _reset(state: State, replies: Sequence[ClientReply]) -> State:
-    return _reset_channels(_keep(state, replies))
+    return _reset_channels(restrict(state, replies))
 
 
 def _reset_channels(state: State, share: float = 1.0) -> State:
@@ -126,7 +119,7 @@ def _reset_channels(state: State, share: float = 1.0) -> State:
 
 def _shrink_or_reset(state: State, replies: Sequence[ClientReply]) -> State:
     """The targets' mask, and the step they ask for; the selected channels are reset where they ask for none."""
-    state = _keep(state, replies)
+    state = restrict(state, replies)
     counts = [reply.metrics["num-examples"] for reply in replies]
     rate, share = (mean_number([_said(reply, name) for reply in replies], counts) for name in (FORGET_RATE, REWIND))
     if state.mask is None or not rate:

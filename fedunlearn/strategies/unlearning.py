@@ -15,7 +15,7 @@ from torch import nn
 
 from fedunlearn.channels.layout import Layout
 from fedunlearn.channels.packing import digest_state
-from fedunlearn.config import UnlearnSettings, unlearning_beside
+from fedunlearn.config import UnlearnSettings, recovery_passes
 from fedunlearn.errors import ClientError
 from fedunlearn.flower_arrays import live_record
 from fedunlearn.randomness import derive_seed
@@ -87,7 +87,7 @@ class UnlearningStrategy(Strategy):
         self.training = training
         self.rounds = rounds
         self.seed = seed
-        self.unlearn = unlearn or unlearning_beside(training.local_epochs)
+        self.unlearn = unlearn or UnlearnSettings(local_epochs=recovery_passes(training.local_epochs))
         self.timeout = timeout
         self.first_round = first_round
         self.roster = Roster({})

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fedunlearn.data.dataset import Dataset
+from fedunlearn.data.identity import ByIdentity, hashable
 from fedunlearn.data.planting import Backdoor
 from fedunlearn.data.sources import load_dataset
 from fedunlearn.errors import SettingsError
@@ -65,7 +66,7 @@ class ImageToImage:
         Raises:
             SettingsError: they are not images, or grey ones where colours are needed.
         """
-        return _dataset(self, seed)
+        return _dataset(hashable(self), seed)
 
     def _load(self, seed: int) -> Dataset:
         dataset = load_dataset(self.source, seed)
@@ -171,9 +172,9 @@ def image_to_image(name: str) -> ImageToImage:
 
 
 @lru_cache(maxsize=4)
-def _dataset(task: ImageToImage, seed: int) -> Dataset:
+def _dataset(task: ImageToImage | ByIdentity[ImageToImage], seed: int) -> Dataset:
     """One object for equal tasks and seeds: whoever shares data out knows it by identity."""
-    return task._load(seed)
+    return (task.item if isinstance(task, ByIdentity) else task)._load(seed)
 
 
 def names_image_to_image(name: str) -> bool:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -10,7 +9,6 @@ from torch import nn
 from fedunlearn.audit import gradient_leakage
 from fedunlearn.audit.gradient_leakage import (
     MatchingSettings,
-    best_match,
     gradients_of,
     gradients_of_update,
     likely_labels,
@@ -24,7 +22,6 @@ from fedunlearn.audit.subject import Subject
 from fedunlearn.channels.mask import ChannelMask
 from fedunlearn.channels.packing import Portion
 from fedunlearn.data.dataset import Samples
-from fedunlearn.errors import DataError
 from fedunlearn.tasks import Task
 
 RATE = 0.05
@@ -126,16 +123,6 @@ def test_decibels_by_hand() -> None:
     assert peak_signal_to_noise(one, one + 0.1) == pytest.approx(20.0)
     assert peak_signal_to_noise(one, one + 25.5, extent=255.0) == pytest.approx(20.0)
     assert peak_signal_to_noise(one, one) == 60.0
-
-
-def test_the_best_order_is_found_within_a_label() -> None:
-    truth = torch.stack([torch.full((2, 2), v) for v in (0.0, 0.5, 1.0)])
-    made = truth[[1, 0, 2]] + 0.01
-    assert best_match(made, truth, torch.tensor([4, 4, 4])) == pytest.approx(40.0, abs=0.01)
-    wrong = best_match(made, truth, torch.tensor([4, 5, 6]))
-    assert wrong == pytest.approx((2 * 10 * math.log10(1 / 0.51**2) + 40) / 3, abs=0.2)
-    with pytest.raises(DataError, match="1 to 6"):
-        best_match(truth[:0], truth[:0], torch.tensor([]))
 
 
 def test_the_values_by_hand() -> None:

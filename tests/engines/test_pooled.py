@@ -15,7 +15,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 
-from fedunlearn.engines import LocalGrid, pooled, run
+from fedunlearn.engines import LocalGrid, exchange, run
 from fedunlearn.engines.worker_pool import WorkerPool
 from fedunlearn.errors import FedunlearnError, RequestError, SettingsError
 from fedunlearn.flower_arrays import live_record
@@ -305,7 +305,7 @@ def test_replies_that_wait_are_bounded_in_bytes(pool, monkeypatch):
             time.sleep(0.3)
         return Message(RecordDict({"arrays": live_record({"w": np.ones(25_000, np.float32)})}), reply_to=message)
 
-    monkeypatch.setattr(pooled, "AHEAD_BYTES", 1_000_000)
+    monkeypatch.setattr(exchange, "AHEAD_BYTES", 1_000_000)
     taken = []
 
     def messages(grid):

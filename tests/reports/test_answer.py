@@ -126,6 +126,11 @@ def test_what_comes_back_is_told() -> None:
 
 def test_the_method_is_named_first(document: dict[str, Any]) -> None:
     assert answer(document).sentences[0] == "Unlearned by the method “selective-channels”."
+    document["method"]["others"] = ["scrub", "not"]
+    [said, *_] = answer(document).sentences
+    assert said.endswith("It was also served by “scrub” and “not”: --method names the one to compare.")
+    document["models"]["retrained"] = None
+    assert answer(document).sentences == ("For an answer the comparison also needs a retrained model.", said)
 
 
 def test_the_cost_is_put_beside_that_of_retraining(document: dict[str, Any]) -> None:

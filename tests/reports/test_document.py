@@ -11,6 +11,7 @@ import pytest
 from fedunlearn.reports.document import (
     after_of,
     clean,
+    joined,
     label_of,
     models_of,
     request_sentence,
@@ -107,3 +108,12 @@ def test_cleans_what_json_cannot_hold() -> None:
     }
     assert clean(dirty) == expected
     json.dumps(clean(dirty), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [(["A bound.", "No claim."], "A bound. No claim."), (["one", "two"], "one, two"), (["One.", "two"], "One., two")],
+)
+def test_sentences_need_no_comma(parts: list[str], text: str) -> None:
+    assert joined(parts) == text
+    assert (joined([]), joined(parts[:1])) == ("", parts[0])

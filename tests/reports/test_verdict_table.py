@@ -57,8 +57,9 @@ def test_everything_that_was_found_is_said() -> None:
 
 
 def test_a_judged_model_that_is_not_the_one_in_use_is_told() -> None:
-    told = "The judged model is not the one that is in use now."
-    assert [told in sentences(document(in_use=kept)) for kept in (False, True)] == [True, False]
+    told = "The judged model, made by “scrub”, is not the one that is in use now."
+    judged = [document(in_use=kept, method={"method": "scrub"}) for kept in (False, True)]
+    assert [told in sentences(one) for one in judged] == [True, False]
 
 
 def test_markdown_has_the_verdict_and_the_table() -> None:

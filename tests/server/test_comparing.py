@@ -5,8 +5,8 @@ import pytest
 from fedunlearn.errors import RequestError
 from fedunlearn.federation import Federation
 from fedunlearn.reports.answer import answer
-from fedunlearn.server.branches import job_for
-from fedunlearn.server.comparing import mask_of, unlearned_branch, void_because
+from fedunlearn.server.branches import mask_of, unlearned_branch
+from fedunlearn.server.comparing import void_because
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,11 @@ def test_the_last_unlearned_branch_and_its_mask(federation: Federation) -> None:
     with pytest.raises(RequestError, match="has not been served yet"):
         federation.compare(request)
     federation.unlearn(request, rounds=1, ratio=0.25)
-    job = job_for(session.ledger.requests())
-    masked = unlearned_branch(session, job)
+    masked = unlearned_branch(session, [request.id])
     mask = mask_of(session, masked)
     assert mask is not None and {len(rows) for rows in mask.selected.values()} == {4, 8, 16}
     federation.unlearn(request, method="fine-tune", rounds=1)
-    last = unlearned_branch(session, job)
+    last = unlearned_branch(session, [request.id])
     assert last.settings["method"] == "fine-tune" and mask_of(session, last) is None
     document = federation.compare(request, retrain=False).document
     assert document["method"]["name"] == "fine-tune" and document["attribution"] is None

@@ -108,7 +108,7 @@ def test_what_needs_an_erased_model_says_why_it_is_gone(audited: Federation) -> 
 
 def test_only_what_is_done_can_be_erased(federation: Federation) -> None:
     federation.request_deletion(client=0, classes=[1])
-    with pytest.raises(RequestError, match="there is no request"):
+    with pytest.raises(RequestError, match="the ledger has no request"):
         federation.erase(ID)
     session = federation._session()
     session.ledger.add_request(

@@ -4,7 +4,7 @@ import pytest
 
 from fedunlearn.config import FederationSettings
 from fedunlearn.errors import SettingsError, UnknownName
-from fedunlearn.strategies.asked import AUTO, check_prepare_for, unlearn_settings
+from fedunlearn.strategies.asked import AUTO, check_prepare_for, settings_beside, unlearn_settings
 
 RECIPE = FederationSettings(rounds=9, local_epochs=4)
 
@@ -20,6 +20,15 @@ def test_retraining_takes_the_whole_recipe_and_others_their_own() -> None:
     assert (once.rounds, once.local_epochs) == (3, 1)
     assert unlearn_settings("selective-channels").local_epochs == 1
     assert unlearn_settings(AUTO, recipe=RECIPE).local_epochs == 2
+
+
+def test_what_values_leave_open_is_taken_from_the_recipe() -> None:
+    assert settings_beside(RECIPE, {}) == unlearn_settings("selective-channels", recipe=RECIPE)
+    assert settings_beside(RECIPE, {"method": "retrain"}) == unlearn_settings("retrain", recipe=RECIPE)
+    given = settings_beside(RECIPE, {"method": "retrain", "local_epochs": 1, "learning_rate": 0.5})
+    assert (given.rounds, given.local_epochs, given.learning_rate) == (9, 1, 0.5)
+    with pytest.raises(SettingsError, match="there is no such setting; known: learning_rate"):
+        settings_beside(RECIPE, {"epochs": 1})
 
 
 def test_what_is_wrong_is_told() -> None:

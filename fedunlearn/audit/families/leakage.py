@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from fedunlearn.audit.families.membership import TPRS
+from fedunlearn.audit.families.membership import TARGET_AND_SERVER, attack, attack_values
 from fedunlearn.audit.metric import (
     ANY,
     SHARE,
     Later,
     Metric,
-    Range,
-    Role,
-    Sent,
-    Sizes,
     count,
-    counts,
-    histogram,
     number,
 )
 
-TARGET_AND_SERVER: frozenset[Role] = frozenset({"target", "server"})
 RISE_BINS, SHARE_BINS = 1200, 500
-
-
-def _classes(sizes: Sizes) -> int:
-    return sizes.classes
-
-
-def _attack(bins: int) -> Mapping[str, Sent]:
-    return {"members": histogram(bins), "total": counts(_classes), "outside": histogram(bins)}
-
-
-def _values(name: str) -> Mapping[str, Range]:
-    shares = dict.fromkeys((name, *(f"{name}.{detail}" for detail in TPRS)), SHARE)
-    return {**shares, f"{name}.two_sided": (0.5, 1.0), f"{name}.binning": (0.0, 0.5)}
 
 
 METRICS = (
@@ -45,8 +23,8 @@ METRICS = (
         roles=TARGET_AND_SERVER,
         needs={"before": 1},
         limits="the attacker holds both models.",
-        sends=_attack(RISE_BINS),
-        values=_values("difference_attack"),
+        sends=attack(RISE_BINS),
+        values=attack_values("difference_attack"),
         measure=Later("fedunlearn.audit.difference_attack", "measure"),
         combine=Later("fedunlearn.audit.difference_attack", "combine"),
     ),
@@ -57,8 +35,8 @@ METRICS = (
         roles=TARGET_AND_SERVER,
         needs={"before": 1},
         limits="which channels moved is seen by comparing with it.",
-        sends=_attack(SHARE_BINS),
-        values=_values("mask_leakage"),
+        sends=attack(SHARE_BINS),
+        values=attack_values("mask_leakage"),
         measure=Later("fedunlearn.audit.mask_leakage", "measure"),
         combine=Later("fedunlearn.audit.mask_leakage", "combine"),
     ),

@@ -14,7 +14,8 @@ TPRS = ("tpr_at_0.1", "tpr_at_0.01", "tpr_at_0.001")
 MARGIN_BINS, ENTROPY_BINS, RMIA_BINS, RATIO_BINS = 400, 301, 12 * 300, 300
 
 
-def _classes(sizes: Sizes) -> int:
+def classes_of(sizes: Sizes) -> int:
+    """How many classes there are."""
     return sizes.classes
 
 
@@ -24,12 +25,13 @@ def _steps(sizes: Sizes) -> int:
     return list_length(sizes)
 
 
-def _attack(bins: int | Callable[[Sizes], int]) -> Mapping[str, Sent]:
+def attack(bins: int | Callable[[Sizes], int]) -> Mapping[str, Sent]:
     """What an attack by scores sends: `fedunlearn.audit.score_attack`."""
-    return {"members": histogram(bins), "total": counts(_classes), "outside": histogram(bins)}
+    return {"members": histogram(bins), "total": counts(classes_of), "outside": histogram(bins)}
 
 
-def _values(name: str) -> Mapping[str, Range]:
+def attack_values(name: str) -> Mapping[str, Range]:
+    """What such an attack is told by: its AUC and what is read off the same curve."""
     shares = dict.fromkeys((name, *(f"{name}.{detail}" for detail in TPRS)), SHARE)
     return {**shares, f"{name}.two_sided": (0.5, 1.0), f"{name}.binning": (0.0, 0.5)}
 
@@ -40,8 +42,8 @@ METRICS = (
         "Chance that a forgotten sample has a lower loss than an unseen one of its class, 0 to 1.",
         tier="quick",
         roles=TARGET_AND_SERVER,
-        sends=_attack(MARGIN_BINS),
-        values=_values("membership_auc"),
+        sends=attack(MARGIN_BINS),
+        values=attack_values("membership_auc"),
         measure=Later("fedunlearn.audit.loss_attack", "measure"),
         combine=Later("fedunlearn.audit.loss_attack", "combine"),
     ),
@@ -50,7 +52,7 @@ METRICS = (
         "Balanced accuracy of a logistic regression from the answer's entropy to membership, 0 to 1.",
         tier="quick",
         roles=TARGET_AND_SERVER,
-        sends=_attack(ENTROPY_BINS),
+        sends=attack(ENTROPY_BINS),
         values={"entropy_attack": SHARE, "entropy_attack.auc": SHARE},
         answers="classes",
         measure=Later("fedunlearn.audit.entropy_attack", "measure"),
@@ -63,8 +65,8 @@ METRICS = (
         roles=TARGET_AND_SERVER,
         needs={"references": 2, "before": 1},
         limits="its denominator is their mean, and its offset is tuned on the model before.",
-        sends=_attack(RMIA_BINS),
-        values={**_values("rmia_auc"), "rmia_auc.offset": SHARE},
+        sends=attack(RMIA_BINS),
+        values={**attack_values("rmia_auc"), "rmia_auc.offset": SHARE},
         answers="classes",
         measure=Later("fedunlearn.audit.rmia", "measure"),
         combine=Later("fedunlearn.audit.rmia", "combine"),
@@ -76,8 +78,8 @@ METRICS = (
         roles=TARGET_AND_SERVER,
         needs={"references": 4},
         limits="from fewer the mean of a sample's margin is mostly noise.",
-        sends=_attack(MARGIN_BINS),
-        values=_values("lira_auc"),
+        sends=attack(MARGIN_BINS),
+        values=attack_values("lira_auc"),
         answers="classes",
         measure=Later("fedunlearn.audit.lira", "measure"),
         combine=Later("fedunlearn.audit.lira", "combine"),
@@ -90,7 +92,7 @@ METRICS = (
         needs={"references": 8, "shadows": 8, "retrained": 1},
         limits="from fewer the Gaussians of the two worlds cannot be told apart.",
         sends={"unlearned": histogram(RATIO_BINS), "retrained": histogram(RATIO_BINS)},
-        values={**_values("u_lira_auc"), "u_lira_auc.accuracy": SHARE, "u_lira_auc.retained": SHARE},
+        values={**attack_values("u_lira_auc"), "u_lira_auc.accuracy": SHARE, "u_lira_auc.retained": SHARE},
         answers="classes",
         measure=Later("fedunlearn.audit.u_lira", "measure"),
         combine=Later("fedunlearn.audit.u_lira", "combine"),
@@ -120,8 +122,8 @@ METRICS = (
         roles=TARGET_AND_SERVER,
         needs={"updates": 3},
         limits="the score is measured in deviations between them, and only a simulation hands them to the target.",
-        sends=_attack(MARGIN_BINS),
-        values=_values("fedmia_auc"),
+        sends=attack(MARGIN_BINS),
+        values=attack_values("fedmia_auc"),
         measure=Later("fedunlearn.audit.fedmia", "measure"),
         combine=Later("fedunlearn.audit.fedmia", "combine"),
     ),

@@ -16,10 +16,10 @@ from fedunlearn.data.dataset import Samples
 from fedunlearn.strategies.aggregation import Average
 from fedunlearn.strategies.by_role import KeepMean, kept, without_kept
 from fedunlearn.strategies.centralised.importance import check_enough, is_weight, mean_gradients, told
-from fedunlearn.strategies.method import EVERY_SCOPE, Down, Need, Phase, Reply, Scope, State, Work, methods
+from fedunlearn.strategies.method import EVERY_SCOPE, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.option import positive
 from fedunlearn.strategies.passes import wrong_labels
-from fedunlearn.strategies.recovery import local_recipe, send_packed
+from fedunlearn.strategies.recovery import local_recipe, send_packed, send_with_arrays
 from fedunlearn.tasks.training import train_locally
 
 SHARE = 0.5
@@ -52,7 +52,10 @@ class SalUn:
         """One query, then `settings.rounds` joint rounds."""
         positive(settings, "share", SHARE, highest=1.0)
         ask = Phase("query.importance", "target", send_packed, _say_gradients, KeepMean(name="saliency", then=_masked))
-        return [ask, *[Phase("train.joint", "all", _send, _train, Average(finish=_salient_only))] * settings.rounds]
+        return [
+            ask,
+            *[Phase("train.joint", "all", send_with_arrays, _train, Average(finish=_salient_only))] * settings.rounds,
+        ]
 
 
 def _say_gradients(work: Work) -> Reply:
@@ -84,10 +87,6 @@ def _masked(state: State) -> State:
     bits = {f"{_BITS}{name}": np.packbits(chosen) for name, chosen in mask.items()}
     bare = without_kept(state, "saliency")
     return replace(bare, arrays={**bare.arrays, **bits})
-
-
-def _send(state: State) -> Down:
-    return Down(packed=state.packed(), arrays=state.arrays)
 
 
 def _train(work: Work) -> Reply:

@@ -20,7 +20,7 @@ from fedunlearn.errors import ClientError
 from fedunlearn.strategies.aggregation import average
 from fedunlearn.strategies.method import ClientReply, Down, ModelState, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.option import positive
-from fedunlearn.strategies.recovery import Recovery, local_recipe
+from fedunlearn.strategies.recovery import Recovery, local_recipe, send_with_arrays
 from fedunlearn.tasks.base import with_classes
 from fedunlearn.tasks.local_training import LocalTraining
 
@@ -66,7 +66,7 @@ class ClassPruning:
         return [
             Phase("query.forgotten", "target", lambda state: Down(), _name_classes, _collect_classes),
             Phase("query.activations", "all", lambda state: Down(), _activate, prune),
-            *[Phase("train.recover", "remaining", _send_with_mask, _RECOVER_UNPRUNED, average)] * settings.rounds,
+            *[Phase("train.recover", "remaining", send_with_arrays, _RECOVER_UNPRUNED, average)] * settings.rounds,
         ]
 
 
@@ -164,10 +164,6 @@ def _name_classes(work: Work) -> Reply:
 
 def _collect_classes(state: State, replies: Sequence[ClientReply]) -> State:
     return replace(state, arrays={FORGOTTEN: np.max([reply.arrays[CLASSES] for reply in replies], axis=0)})
-
-
-def _send_with_mask(state: State) -> Down:
-    return Down(packed=state.packed(), arrays=state.arrays)
 
 
 def unpruned(model: Mapping[str, Tensor], arrays: Mapping[str, np.ndarray], layout: Layout) -> Portion:

@@ -29,7 +29,7 @@ from fedunlearn.strategies.method import (
     methods,
 )
 from fedunlearn.strategies.option import positive, whole
-from fedunlearn.strategies.recovery import RECOVER, local_recipe
+from fedunlearn.strategies.recovery import RECOVER, local_recipe, send_with_arrays
 from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.randomness import isolated_seed
 from fedunlearn.tasks.training import modes_kept, shuffled_batches, train_locally
@@ -66,7 +66,7 @@ class ProjectedAscent:
         Ascent.of(settings)
         return [
             Phase("query.count", "all", lambda state: Down(), say_how_many, _count),
-            Phase("train.forget", "target", _send_with_count, _ascend, average),
+            Phase("train.forget", "target", send_with_arrays, _ascend, average),
             *[RECOVER] * settings.rounds,
         ]
 
@@ -187,10 +187,6 @@ def _ascend(work: Work) -> Reply:
 def _count(state: State, replies: Sequence[ClientReply]) -> State:
     """How many clients there are."""
     return replace(state, arrays={CLIENTS: np.array([len(replies)], np.float32)})
-
-
-def _send_with_count(state: State) -> Down:
-    return Down(packed=state.packed(), arrays=state.arrays)
 
 
 methods.register("projected-gradient-ascent", ProjectedAscent())
