@@ -37,6 +37,9 @@ DEVIATIONS = 1.5
 NEGLIGIBLE = 0.1
 """Nothing is taken when a smaller share of the target's kind of samples, class by class, is its own and the excess is
 none of its own either: a model retrained without it hardly differs."""
+NOBODY_ELSES = 0.9
+"""From this share on nobody to speak of keeps samples of the forgotten kind, and a model retrained without it knows
+nothing of it, however far the remaining clients are from each other."""
 HEAVY = 3.0
 """Samples learned by heart against the rest hang on the channels this many times as strongly as ordinary ones, and on
 nearly all channels: none can be singled out, and all are taken."""
@@ -146,7 +149,7 @@ def select_channels(work: Work) -> Reply:
 def influence_of(own: Scores, reference: Scores, owned: float, spread: float, masses: Sequence[float]) -> Influence:
     """How the forget set's influence lies in the model; the first of these that holds decides.
 
-    Concentrated: more excess than remaining clients show each other. Learned by heart: much more attribution a sample
+    Concentrated: more excess than remaining clients show each other, or nobody else has its kind of samples. Learned by heart: much more attribution a sample
     than anybody else's. Spread: its kind of samples is its own to some part. None: nothing sets it apart.
 
     Args:
@@ -156,7 +159,7 @@ def influence_of(own: Scores, reference: Scores, owned: float, spread: float, ma
         spread: excess from which on it is the target's own.
         masses: mean and highest attribution mass of the remaining clients.
     """
-    if total_excess(own, reference) > spread:
+    if total_excess(own, reference) > spread or owned >= NOBODY_ELSES:
         return "concentrated"
     average, highest = masses
     if mass(own) > max(HEAVY * average, highest):

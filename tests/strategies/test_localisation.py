@@ -149,6 +149,9 @@ def test_the_rate_of_the_forget_step_follows_from_how_the_influence_lies(place) 
     assert influence_of(own, reference, **{**evidence, "spread": 0.0}) == "concentrated"
     assert influence_of(own, reference, **{**evidence, "masses": (0.1, 0.2)}) == "by-heart"
     assert influence_of(own, reference, **{**evidence, "owned": 0.0}) == "none"
+    # Nobody else has its kind: however far the others are from each other, and however strongly it is remembered.
+    assert influence_of(own, reference, **{**evidence, "owned": 0.95}) == "concentrated"
+    assert influence_of(own, reference, **{**evidence, "owned": 1.0, "masses": (0.1, 0.2)}) == "concentrated"
     assert FORGET_RATES["concentrated"] > FORGET_RATES["by-heart"] > FORGET_RATES["spread"] > FORGET_RATES["none"] == 0
     assert {influence for influence, share in REWINDS.items() if share} == {"by-heart"}
 
