@@ -19,9 +19,9 @@ def tables(
     """Markdown: a table for each setting, means over the seeds, accuracies in percent."""
     lines = ["# Continual forgetting: four requests of two classes each", ""]
     lines += [*_LEGEND, ""]
-    originals = [cell["original"][0] for cell in cells if cell["setting"] == "full" and cell["method"] == methods[0]]
+    originals = {cell["seed"]: cell["original"][0] for cell in cells if cell["seed"] in seeds}
     if originals:
-        lines += [f"Original: {100 * sum(originals) / len(originals):.1f} % over all classes.", ""]
+        lines += [f"Original: {100 * _mean(originals.values()):.1f} % over all classes.", ""]
     for setting in settings:
         lines += [f"## {TITLES[setting]}", "", _HEAD, _RULE]
         for method in methods:
@@ -34,10 +34,10 @@ def tables(
 
 
 _LEGEND = (
-    "Each cell: H / Acc_r / Acc_f / Acc_o (/ Acc_m), in percent, means over the seeds that were run. The last columns,",
-    "over all requests: bytes both ways, and as a share of what the same training messages would carry dense; seconds;",
-    "client epochs; blocks whose adapters are zero, a request on average; and the accuracy on all forgotten classes of",
-    "a new output layer on the frozen rest of the last model (erasure probe).",
+    "Each cell: H / Acc_r / Acc_f / Acc_o (/ Acc_m), in percent, means over the seeds whose four requests were served.",
+    "The last columns, over all requests: bytes both ways, and as a share of what the same training messages would carry",
+    "dense; seconds; client epochs; blocks whose adapters are zero, a request on average; and the accuracy on all",
+    "forgotten classes of a new output layer on the frozen rest of the last model (erasure probe).",
 )
 _HEAD = (
     f"| method | seeds | {' | '.join(TASKS)} | mean H | bytes | of dense | seconds | client epochs | zero groups "
@@ -55,6 +55,7 @@ def _row(method: str, found: Sequence[Mapping[str, Any]]) -> str:
     groups = [request["zero_groups"] for request in requests if request["zero_groups"] is not None]
     share = sum(request["bytes"] for request in requests) / sum(request["dense_bytes"] for request in requests)
     each = len(whole)
+    served = f"{each}" if each == len(found) else f"{each} of {len(found)}"
     cost = [
         f"{_mean(request['h'] for request in requests) * 100:.1f}",
         f"{sum(request['bytes'] for request in requests) / each:,.0f}",
@@ -64,7 +65,7 @@ def _row(method: str, found: Sequence[Mapping[str, Any]]) -> str:
         f"{_mean(groups):.1f} of 4" if groups else "–",
         f"{100 * _mean(cell['probe']['probed'] for cell in whole):.1f}",
     ]
-    return f"| {method} | {each} | {' | '.join([*parts, *cost])} |"
+    return f"| {method} | {served} | {' | '.join([*parts, *cost])} |"
 
 
 def _accuracies(requests: Sequence[Mapping[str, Any]]) -> str:

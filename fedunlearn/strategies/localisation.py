@@ -149,8 +149,8 @@ def select_channels(work: Work) -> Reply:
 def influence_of(own: Scores, reference: Scores, owned: float, spread: float, masses: Sequence[float]) -> Influence:
     """How the forget set's influence lies in the model; the first of these that holds decides.
 
-    Concentrated: more excess than remaining clients show each other, or nobody else has its kind of samples. Learned by heart: much more attribution a sample
-    than anybody else's. Spread: its kind of samples is its own to some part. None: nothing sets it apart.
+    Concentrated: more excess than remaining clients show each other, or nobody else has its kind of samples. Learned by
+    heart: much more attribution a sample than anybody else's. Spread: its kind of samples is its own to some part. None: nothing sets it apart.
 
     Args:
         own: attribution of the forget set, by layer.

@@ -72,14 +72,16 @@ def test_the_table_by_hand(experiments) -> None:
                 "refused": "", "probe": probe}  # fmt: skip
 
     refused = {**cell(0, 0.1), "method": "scrub", "requests": [], "refused": "no target."}
-    tuned = {**cell(7, 0.0)}
-    cells = [cell(0, 0.8), cell(1, 0.9), refused, tuned]
+    tuned = {**cell(7, 0.0), "original": [0.5]}
+    cut = {**cell(2, 0.1), "requests": []}
+    cells = [cell(0, 0.8), cell(1, 0.9), cut, refused, tuned]
     lines = experiments["_tables"].tables(cells, ["full"], ["gs-lora", "scrub", "lwf"], [0, 1, 2]).splitlines()
     [row] = [line for line in lines if line.startswith("| gs-lora ")]
     first = "85.0 / 90.0 / 1.0 / –"
     later = "85.0 / 90.0 / 1.0 / 2.0"
     assert row == (
-        f"| gs-lora | 2 | {first} | {later} | {later} | {later} | 85.0 | 120 | 3.0 % | 8 | 6.0 | 1.8 of 4 | 50.0 |"
+        f"| gs-lora | 2 of 3 | {first} | {later} | {later} | {later} | 85.0 | 120 | 3.0 % | 8 | 6.0 | 1.8 of 4 | 50.0 |"
     )
+    assert "Original: 95.0 % over all classes." in lines
     assert any(line.startswith("| scrub | 0 of 1 | no target.") for line in lines)
     assert not any(line.startswith("| lwf") for line in lines)
