@@ -150,7 +150,8 @@ def influence_of(own: Scores, reference: Scores, owned: float, spread: float, ma
     """How the forget set's influence lies in the model; the first of these that holds decides.
 
     Concentrated: more excess than remaining clients show each other, or nobody else has its kind of samples. Learned by
-    heart: much more attribution a sample than anybody else's. Spread: its kind of samples is its own to some part. None: nothing sets it apart.
+    heart: much more attribution a sample than anybody else's. Spread: its kind of samples is its own to some part.
+    None: nothing sets it apart.
 
     Args:
         own: attribution of the forget set, by layer.
