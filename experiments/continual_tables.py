@@ -36,8 +36,8 @@ def tables(
 _LEGEND = (
     "Each cell: H / Acc_r / Acc_f / Acc_o (/ Acc_m), in percent, means over the seeds whose four requests were served.",
     "The last columns, over all requests: bytes both ways, and as a share of what the same training messages would",
-    "carry dense; seconds; client epochs; blocks whose adapters are zero, a request on average; and the accuracy on all",
-    "forgotten classes of a new output layer on the frozen rest of the last model (erasure probe).",
+    "carry dense; seconds; client epochs; blocks whose adapters are zero, a request on average; and the accuracy on",
+    "all forgotten classes of a new output layer on the frozen rest of the last model (erasure probe).",
 )
 _HEAD = (
     f"| method | seeds | {' | '.join(TASKS)} | mean H | bytes | of dense | seconds | client epochs | zero groups "
