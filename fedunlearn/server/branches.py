@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from flwr.serverapp import Grid
@@ -233,9 +234,9 @@ def with_supplies(state: State, session: Session, job: Job) -> State:
 
 
 def _served_before(session: Session, job: Job) -> list[RequestRow]:
-    own = _of_job(session, job, SERVED)
-    earlier = [event for event in session.ledger.events(SERVED) if not own or event.id < own[0].id]
-    ids = {id for event in earlier for id in str(event.detail["request"]).split("+")}
+    own = "+".join(job.requests)
+    served = (str(event.detail["request"]) for event in session.ledger.events(SERVED))
+    ids = {id for requests in takewhile(lambda requests: requests != own, served) for id in requests.split("+")}
     return [session.ledger.request(id) for id in sorted(ids)]
 
 
