@@ -96,14 +96,15 @@ def train_adapters(
     rate: float,
     recipe: TrainingSettings,
     generator: torch.Generator,
-    sparsity: float = 0.0,
+    sparsity: Sequence[float] = (),
 ) -> BoundedResult:
     """Train groups of the model's parameters with AdamW, in the recipe's passes over the retained samples.
 
-    Without any the passes are over the rest. `sparsity` is the weight of the groups' norms in what is minimised.
+    Without any the passes are over the rest. `sparsity` is the weight of each group's norm in what is minimised; none.
     Each retained batch is paired with one of the forget set, which begins again, shuffled anew, when it is used up.
     """
     optimizer = adamw([leaf for group in groups for leaf in group], rate)
+    weights = sparsity or [0.0] * len(groups)
     total, batches, seen = 0.0, 0, 0
     with evaluation_mode(model):
         for forgotten, retained in _pairs(forget, retain, recipe.local_epochs, recipe.batch_size, generator):
@@ -111,7 +112,7 @@ def train_adapters(
             value = objective(model, forgotten, retained)
             value.backward()
             optimizer.step()
-            shrink_groups(groups, optimizer, sparsity)
+            shrink_groups(groups, optimizer, weights)
             total += float(value.detach())
             batches += 1
             seen += len(forgotten) + len(retained)
@@ -124,26 +125,42 @@ def adamw(leaves: Sequence[Tensor], rate: float) -> torch.optim.AdamW:
 
 
 @torch.no_grad()
-def shrink_groups(groups: Sequence[Sequence[Tensor]], optimizer: torch.optim.AdamW, sparsity: float) -> None:
+def adaptive_weights(groups: Sequence[Sequence[Tensor]], sparsity: float) -> list[float]:
+    """The weight of each group's norm: `sparsity` times the mean norm over its own, so that small groups go first.
+
+    Adaptive group lasso (Wang and Leng 2008) with the groups' present norms. A group that is zero, as all are before the
+    first round, has the plain weight.
+    """
+    norms = [_norm(group) for group in groups]
+    mean = sum(norms) / max(1, len(norms))
+    return [sparsity * mean / norm if norm else sparsity for norm in norms]
+
+
+def _norm(group: Sequence[Tensor]) -> float:
+    return math.sqrt(sum(float(leaf.double().square().sum()) for leaf in group))
+
+
+@torch.no_grad()
+def shrink_groups(groups: Sequence[Sequence[Tensor]], optimizer: torch.optim.AdamW, sparsity: Sequence[float]) -> None:
     """The proximal step of the group lasso after a step of AdamW: each group times max(0, 1 - threshold / norm).
 
     AdamW divides gradients by the root of their mean square, and so must the penalty's: a group stays zero when the
-    norm of its gradient is below `sparsity`. One number stands for all of a group; *reconstruction*. A group of which
-    no gradient was seen has no such scale, and stays as it is: a target that keeps nothing sees none from the bound
-    on.
+    norm of its gradient is below its `sparsity`. One number stands for all of a group; *reconstruction*. A group of
+    which no gradient was seen has no such scale, and stays as it is: a target that keeps nothing sees none from the
+    bound on.
     """
-    if not sparsity:
-        return
     options = optimizer.param_groups[0]
-    for group in groups:
+    for group, weight in zip(groups, sparsity, strict=True):
+        if not weight:
+            continue
         states = [optimizer.state[leaf] for leaf in group]
         seen = 1 - options["betas"][1] ** float(states[0]["step"])
         squares = sum(float(state["exp_avg_sq"].double().sum()) for state in states)
         if not squares:
             continue
         typical = math.sqrt(squares / seen / sum(leaf.numel() for leaf in group)) + options["eps"]
-        norm = math.sqrt(sum(float(leaf.double().square().sum()) for leaf in group))
-        threshold = sparsity * options["lr"] / typical
+        norm = _norm(group)
+        threshold = weight * options["lr"] / typical
         for leaf in group:
             leaf.mul_(1 - threshold / norm if norm > threshold else 0.0)
 

@@ -18,7 +18,14 @@ from fedunlearn.config import UnlearnSettings
 from fedunlearn.errors import ClientError, RequestError
 from fedunlearn.randomness import derive_seed
 from fedunlearn.strategies.bounded_terms import Bounds
-from fedunlearn.strategies.bounded_training import Objective, adamw, gradient, shrink_groups, train_adapters
+from fedunlearn.strategies.bounded_training import (
+    Objective,
+    adamw,
+    adaptive_weights,
+    gradient,
+    shrink_groups,
+    train_adapters,
+)
 from fedunlearn.strategies.estimate import Estimate, Facts
 from fedunlearn.strategies.method import ClientReply, Down, Need, Phase, Reply, Scope, State, Work, methods
 from fedunlearn.strategies.nabla_tau_terms import Terms
@@ -32,6 +39,7 @@ RATE, LOWEST_RATE = 1e-2, 1e-3
 ABOVE_GUESSING = 4.0
 """Nats that the bound of the forget loss lies above the loss of guessing, log K."""
 MODES, BY, AWAY_FROM = ("averaged", "exact"), ("sample", "batch"), ("gone", "own")
+GROUP_WEIGHTS = ("adaptive", "equal")
 RANK, FORGET_WEIGHT, SPARSITY, PUSH, PUSH_BOUND, PULL = 4, 0.2, 0.01, 0.05, 18.0, 0.001
 GROUPS_LEFT = "gs-lora/groups-left"
 """In `State.arrays`: how many groups of adapters are not zero."""
@@ -39,7 +47,9 @@ _FORGOTTEN, _RETAINED, _NUMBERS, _GONE, _FIRST, _SECOND, _STEP = (
     f"gs-lora/{name}" for name in ("forgotten", "retained", "numbers", "gone", "first", "second", "step")
 )
 
-OPTIONS = frozenset({"mode", "rank", "scale", "bound", "hinge", "forget_weight", "sparsity", "warm_up", "away_from"})
+OPTIONS = frozenset(
+    {"mode", "rank", "scale", "bound", "hinge", "forget_weight", "sparsity", "group_weights", "warm_up", "away_from"}
+)
 PROTOTYPE_OPTIONS = frozenset({"push", "push_bound", "pull"})
 
 
@@ -62,7 +72,9 @@ class GroupSparseAdapters:
     is held against the bound, or the "batch"'s mean, as the authors do; `away_from`: what the loss of a forgotten
     sample is the loss of, its class or any that left everywhere so far ("gone"), or its "own" class, as the authors
     have it, which lets classes come back that were forgotten earlier; `forget_weight` beta (0.2); `sparsity` alpha
-    (0.01), from round `warm_up` on (a fifth of the rounds, at least one). Of GS-LoRA++ alone: `push` (0.05),
+    (0.01), from round `warm_up` on (a fifth of the rounds, at least one); `group_weights`: in each round a group's norm
+    counts the more the smaller the group has become ("adaptive", so that clients agree on which to leave), or all count
+    alike ("equal", as the authors have it). Of GS-LoRA++ alone: `push` (0.05),
     `push_bound` (18) and `pull` (0.001). The learning rate is AdamW's, 0.01, and falls over the rounds as a cosine.
     """
 
@@ -89,6 +101,7 @@ class GroupSparseAdapters:
         whole(settings, "warm_up", 0)
         exact = choice(settings, "mode", MODES) == "exact"
         choice(settings, "away_from", AWAY_FROM)
+        choice(settings, "group_weights", GROUP_WEIGHTS)
         asked = count_phases(_FORGOTTEN, _RETAINED)
         if bounds.pull:
             asked.append(ASK_PROTOTYPES)
@@ -148,6 +161,13 @@ def _sparsity(round: int, settings: UnlearnSettings) -> float:
     """The weight of the groups' norms in a round: none while warming up."""
     begins = whole(settings, "warm_up", max(1, settings.rounds // 5))
     return number(settings, "sparsity", SPARSITY) if round >= begins else 0.0
+
+
+def _group_weights(groups: Sequence[Sequence[Tensor]], sparsity: float, settings: UnlearnSettings) -> list[float]:
+    """The weight of each group's norm in a round, as the adapters were sent: the same at every client."""
+    if choice(settings, "group_weights", GROUP_WEIGHTS) == "equal":
+        return [sparsity] * len(groups)
+    return adaptive_weights(groups, sparsity)
 
 
 def _terms(state: State) -> Terms:
@@ -211,8 +231,9 @@ def _train(work: Work, method: GroupSparseAdapters) -> Reply:
     assert work.plan is not None  # since the first query was answered
     leaves, strength = _leaves(work), float(work.arrays[_NUMBERS][4])
     groups = [[leaves[name] for name in names] for names in work.plan.names_by_group()]
+    weights = _group_weights(groups, strength, work.settings)
     trained = train_adapters(
-        work.model, groups, objective, work.forget, work.retain, rate, recipe, work.generator, strength
+        work.model, groups, objective, work.forget, work.retain, rate, recipe, work.generator, weights
     )
     held = len(work.forget) + len(work.retain)
     return work.updated(held, loss=trained.mean_loss, epochs=trained.seen / held, batches=trained.batches)
@@ -249,6 +270,8 @@ def _stepped(before: State, averaged: State, round: int) -> State:
     assert before.adapters is not None and averaged.adapters is not None
     beta = positive(before.settings, "forget_weight", FORGET_WEIGHT)
     leaves = {name: factor.clone().requires_grad_() for name, factor in before.adapters.factors.items()}
+    groups = [[leaves[name] for name in names] for names in before.adapters.plan.names_by_group()]
+    weights = _group_weights(groups, _sparsity(round, before.settings), before.settings)
     optimizer = adamw(list(leaves.values()), rate_in(round, before.settings))
     taken = int(before.arrays.get(_STEP, np.zeros(1))[0])
     for name, leaf in leaves.items():
@@ -258,8 +281,7 @@ def _stepped(before: State, averaged: State, round: int) -> State:
             first, second = (torch.from_numpy(before.arrays[f"{of}:{name}"].copy()) for of in (_FIRST, _SECOND))
             optimizer.state[leaf] = {"step": torch.tensor(float(taken)), "exp_avg": first, "exp_avg_sq": second}
     optimizer.step()
-    groups = [[leaves[name] for name in names] for names in before.adapters.plan.names_by_group()]
-    shrink_groups(groups, optimizer, _sparsity(round, before.settings))
+    shrink_groups(groups, optimizer, weights)
     arrays = {**before.arrays, _STEP: np.array([taken + 1.0])}
     for name, leaf in leaves.items():
         arrays[f"{_FIRST}:{name}"] = optimizer.state[leaf]["exp_avg"].numpy()

@@ -59,6 +59,10 @@ def centralised(place, settings: UnlearnSettings, scope: str) -> dict[str, torch
         rate = rate_in(round, settings)
         optimizer.param_groups[0]["lr"] = rate
         weights = dict(base)
+        norms = [
+            torch.cat([factors[name].detach().flatten() for layer in group for name in plan.names(layer)]).norm()
+            for group in plan.groups
+        ]
         for layer in plan.layers:
             up, down = factors[factor_name(layer, UP)], factors[factor_name(layer, DOWN)]
             added = (up.flatten(1) @ down.flatten(1)) / rank
@@ -74,13 +78,15 @@ def centralised(place, settings: UnlearnSettings, scope: str) -> dict[str, torch
         optimizer.step()
         if round >= int(options["warm_up"]):
             with torch.no_grad():
-                for group in plan.groups:
+                for group, before in zip(plan.groups, norms, strict=True):
+                    adaptive = options.get("group_weights") != "equal" and before > 0
+                    weight = float(options["sparsity"]) * (float(sum(norms) / len(norms) / before) if adaptive else 1)
                     members = [factors[name] for layer in group for name in plan.names(layer)]
                     squares = torch.cat([optimizer.state[member]["exp_avg_sq"].flatten() for member in members])
                     typical = (squares.mean() / (1 - 0.999 ** (round + 1))).sqrt() + 1e-8
                     norm = torch.cat([member.flatten() for member in members]).norm()
                     for member in members:
-                        member *= max(0.0, 1 - float(options["sparsity"]) * rate / float(typical) / float(norm))
+                        member *= max(0.0, 1 - weight * rate / float(typical) / float(norm))
     return Adapters(plan, {name: factor.detach() for name, factor in factors.items()}).merged(base)
 
 
@@ -116,12 +122,16 @@ def with_gone(place, classes: tuple[int, ...]):
 
 
 @pytest.mark.parametrize(
-    ("scope", "gone"), [("classes", None), ("class-everywhere", (2,)), ("class-everywhere", (2, 5))]
+    ("scope", "gone", "weights"),
+    [("classes", None, "equal"), ("class-everywhere", (2,), "adaptive"), ("class-everywhere", (2, 5), "equal")],
 )
-def test_the_exact_mode_is_the_algorithm_of_one_machine(place, scope: str, gone: tuple[int, ...] | None) -> None:
+def test_the_exact_mode_is_the_algorithm_of_one_machine(
+    place, scope: str, gone: tuple[int, ...] | None, weights: str
+) -> None:
     """Every client's batch is all that it has, so that one machine's batch is all samples."""
     place = place if gone is None else with_gone(place, gone)
-    options = {"mode": "exact", "rank": 3, "bound": 5.0, "forget_weight": 0.4, "sparsity": 0.02, "warm_up": 1}
+    options: dict[str, object] = {"mode": "exact", "rank": 3, "bound": 5.0, "forget_weight": 0.4, "sparsity": 0.02}
+    options |= {"warm_up": 1, "group_weights": weights}
     settings = settings_for(PLAIN, rounds=4, **options)
     with batches_of(place, 10_000):
         found = place.serve(scope, settings)[0].model
@@ -260,7 +270,7 @@ def test_the_rate_falls_as_a_cosine() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"mode": "guess"}, {"rank": 0}, {"scale": 0}, {"hinge": "all"}, {"sparsity": -1}, {"bound": "high"},
+    "options", [{"mode": "guess"}, {"rank": 0}, {"scale": 0}, {"hinge": "all"}, {"sparsity": -1}, {"group_weights": "own"}, {"bound": "high"},
                 {"push": 0.1}]
 )  # fmt: skip
 def test_an_option_that_is_none_is_refused(place, options: dict) -> None:
