@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 
 import torch
 from flwr.app import ArrayRecord, MetricRecord
@@ -37,6 +38,11 @@ from fedunlearn.strategies.inner import optimizer_state, restore_optimizer_state
 from fedunlearn.strategies.method import ModelState
 from fedunlearn.strategies.roster import Roster
 from fedunlearn.strategies.serving import Job, check_needs, check_serves
+
+GUESSING = 1.1
+"""Up to so many times the accuracy of guessing a model counts as one that learned nothing."""
+
+log = logging.getLogger(__name__)
 
 
 def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: UnlearnSettings | None = None) -> None:
@@ -119,9 +125,26 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
     patience = settings.timeout * settings.clients
     strategy.start(grid, initial, num_rounds=total - done, timeout=patience, evaluate_fn=record)
     ledger.set_branch_state(MAIN, "done")
+    trained = ledger.last_round(MAIN)
+    if trained is not None and (sentence := learned_nothing(trained.metrics)) is not None:
+        log.warning("%s", sentence)
     final = models.load(served_digest(session))
     Examiner(session, grid, strategy.roster, final).hand_out(final)
     share_head(grid, session, strategy.roster)
+
+
+def learned_nothing(figures: Mapping[str, object]) -> str | None:
+    """A sentence for a round whose model answers no better than guessing, by its figures on the test set; else None."""
+    by_class = figures.get("test_accuracy_by_class")
+    # A class without test samples has no accuracy.
+    shares = [share for share in by_class.values() if share is not None] if isinstance(by_class, Mapping) else []
+    if not shares or (mean := sum(shares) / len(shares)) > GUESSING / len(shares):
+        return None
+    return (
+        f"the trained model is right on {mean:.1%} of a class's test samples on average, and guessing among "
+        f"{len(shares)} classes gives {1 / len(shares):.1%}: it has learned nothing that a client could ask to "
+        "have forgotten; try a lower learning rate, or more rounds."
+    )
 
 
 def unlearn(

@@ -128,8 +128,8 @@ def adamw(leaves: Sequence[Tensor], rate: float) -> torch.optim.AdamW:
 def adaptive_weights(groups: Sequence[Sequence[Tensor]], sparsity: float) -> list[float]:
     """The weight of each group's norm: `sparsity` times the mean norm over its own, so that small groups go first.
 
-    Adaptive group lasso (Wang and Leng 2008) with the groups' present norms. A group that is zero, as all are before the
-    first round, has the plain weight.
+    Adaptive group lasso (Wang and Leng 2008) with the groups' present norms. A group that is zero, as all are before
+    the first round, has the plain weight.
     """
     norms = [_norm(group) for group in groups]
     mean = sum(norms) / max(1, len(norms))

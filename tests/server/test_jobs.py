@@ -61,6 +61,28 @@ def test_an_unlearning_that_ends_half_way_goes_on_with_its_own_settings(federati
         assert session.ledger.last_round(MAIN).digest_before == branch.head  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("by_class", "told"),
+    [
+        ({"a": 0.0, "b": 1.0, "c": 0.0, "d": 0.0}, True),
+        ({"a": 0.0, "b": 1.0, "c": 0.2, "d": 0.0}, False),
+        ({"a": 0.5, "b": None, "c": 0.5}, True),
+        ({"a": 0.6, "b": None, "c": 0.6}, False),
+        ({}, False),
+        (None, False),  # a task that answers with no classes
+    ],
+)
+def test_a_model_that_only_guesses_is_told_of(by_class: dict[str, float | None] | None, told: bool) -> None:
+    assert (jobs.learned_nothing({"test_accuracy_by_class": by_class}) is not None) is told
+
+
+def test_a_training_that_learns_nothing_says_so(tmp_path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"clients": 3, "rounds": 1, "workers": 0, "cohort": 1, "seed": 1}
+    Federation.simulate("digits", **settings, learning_rate=5.0, out=tmp_path / "dead").train()
+    [line] = [record.getMessage() for record in caplog.records if record.name == "fedunlearn.server.jobs"]
+    assert "guessing among 10 classes gives 10.0%" in line and "lower learning rate, or more rounds" in line
+
+
 def test_retraining_for_comparison_leaves_the_served_model(federation: Federation) -> None:
     request = federation.request_deletion(client=0)
     federation.unlearn(request, method="fine-tune", rounds=1)

@@ -270,8 +270,8 @@ def test_the_rate_falls_as_a_cosine() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"mode": "guess"}, {"rank": 0}, {"scale": 0}, {"hinge": "all"}, {"sparsity": -1}, {"group_weights": "own"}, {"bound": "high"},
-                {"push": 0.1}]
+    "options", [{"mode": "guess"}, {"rank": 0}, {"scale": 0}, {"hinge": "all"}, {"sparsity": -1}, {"bound": "high"},
+                {"group_weights": "own"}, {"push": 0.1}]
 )  # fmt: skip
 def test_an_option_that_is_none_is_refused(place, options: dict) -> None:
     with pytest.raises(SettingsError):
