@@ -287,9 +287,13 @@ class Method(Protocol):
         training_hook: what it needs done during training (may be absent: nothing).
         messages: what it sends only with certain options, by name (may be absent: nothing).
         earnest: whether it is meant to serve requests; false for controls and baselines (may be absent: it is).
-        share_of_model: settings -> the share of the model that moves in a round, and `estimate`: settings and `Facts`
-            -> its `Estimate` (both may be absent); see `strategies.estimate`.
+        share_of_model: settings -> the share of the model that moves in a round; `local_epochs`: settings and the
+            federation's training -> passes of a round; `estimate`: settings and `Facts` -> its `Estimate` (all may be
+            absent); see `strategies.estimate`.
         remarks: settings -> sentences that belong beside its result (may be absent: none); see `remarks`.
+        starts_fresh: whether its first round sends fresh weights (may be absent: it does not).
+        trains_in_full: whether it is a whole training, with the federation's rounds and passes (may be absent: no).
+        own_rounds: whether its rounds follow from something else than the settings (may be absent: they do not).
     """
 
     @property
