@@ -50,9 +50,10 @@ Influence = Literal["concentrated", "by-heart", "spread", "none"]
 FORGET_RATES: Mapping[Influence, float] = {"concentrated": 0.6, "by-heart": 0.3, "spread": 0.1, "none": 0.0}
 """Learning rate of the target's own step, as a multiple of the rounds'; 0: none is taken, and the channels are reset.
 The others relearn part of what is spread."""
-REWINDS: Mapping[Influence, float] = {"concentrated": 0.0, "by-heart": 0.9, "spread": 0.0, "none": 0.0}
+REWINDS: Mapping[Influence, float] = {"concentrated": 0.0, "by-heart": 0.9, "spread": 0.7, "none": 0.0}
 """How much of the way back to the start of training the channels go before that step. What was learned by heart
-outlives the step alone."""
+outlives the step alone, and of what is spread the others' rounds bring back as much as their own samples still say:
+the farther the channels have to come, the less of it."""
 FORGET_RATE, REWIND = "forget-rate", "rewind"
 STEP_NUMBERS = {FORGET_RATE: frozenset(FORGET_RATES.values()), REWIND: frozenset(REWINDS.values())}
 """What a target may say of its step, by the number's name."""

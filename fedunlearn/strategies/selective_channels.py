@@ -64,8 +64,8 @@ class SelectiveChannels:
 
     Options: `attribution` (a registered attribution method), `ranking` ("excess"; others are controls), `forget_rate`
     (see `forget_recipe`; read off the attribution), and `forget_step`: "shrink" (the target gives its samples to the
-    nearest wrong classes, what was learned by heart after its channels went most of the way back; where localisation
-    asks for no such step, or a target does not take it, they are reset),
+    nearest wrong classes, after its channels went most of the way back where they hold what was learned by heart or is
+    spread; where localisation asks for no such step, or a target does not take it, they are reset),
     "reset" (the selected channels get the values with which training began, those of the last layer of channels fresh
     ones), "reset-and-raise" (also, after each recovery round the target raises its losses to those of unseen data),
     "relabel" and "ascent" (nothing is reset; the target takes one other bounded step before the recovery rounds).
