@@ -2,8 +2,8 @@
 
     python benchmarks/audit_cost.py [--task mnist5k] [--local-epochs 2] [--out benchmarks/results/audit_cost.md]
 
-Wall seconds in one process: the federation of the documentation, whose largest client leaves. The standard audit is timed
-twice: with a band of eight models still to be retrained, and once they are there.
+Wall seconds in one process: a federation with the defaults of the command line, whose largest client leaves. The
+standard audit is timed twice: with a band of eight models still to be retrained, and once they are there.
 """
 
 from __future__ import annotations
