@@ -292,9 +292,9 @@ def _stepped(before: State, averaged: State, round: int) -> State:
 
 _PAPER = "Zhao et al. 2024, Continual Forgetting for Pre-trained Vision Models (GS-LoRA, CVPR, arXiv 2403.11530)"
 _OURS = (
-    "reconstruction: everything federated, the proximal step and its weights, each sample held against the bound, classes that are "
-    "gone, evaluation mode, "
-    "AdamW anew in each round of the averaged mode, places in networks without attention, all weights"
+    "reconstruction: everything federated, the proximal step and its weights, each sample held against the bound, "
+    "classes that are gone, evaluation mode, AdamW anew in each round of the averaged mode, places in networks without "
+    "attention, all weights"
 )
 
 methods.register("gs-lora", GroupSparseAdapters("gs-lora", False, f"{_PAPER}; {_OURS}"))
