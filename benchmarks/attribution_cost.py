@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from table_file import show
 
 from fedunlearn.channels.attribution import attribute
 from fedunlearn.channels.layout import channel_layout
@@ -74,10 +75,7 @@ def main() -> None:
     for network, shape in CASES:
         own, training = measure(network, shape, arguments.samples, arguments.repetitions)
         lines.append(f"| {network} | {own:.2f} | {training:.2f} | {own / training:.2f} |")
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if arguments.out is not None:
-        arguments.out.write_text(text, encoding="utf-8")
+    show(lines, arguments.out)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from table_file import show
 
 from fedunlearn.benchmark import choose_client
 from fedunlearn.federation import Federation
+from fedunlearn.server.band import STANDARD
 from fedunlearn.server.branches import MAIN
-
-BAND = 8
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -32,9 +32,8 @@ def seconds(work: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
-def measure(task: str, local_epochs: int, folder: Path) -> dict[str, float]:
+def measure(federation: Federation) -> dict[str, float]:
     """Seconds by what they were spent on."""
-    federation = Federation.simulate(task, local_epochs=local_epochs, workers=0, cohort=1, out=folder)
     federation.train()
     rounds = federation._session().ledger.rounds(MAIN)
     request = federation.request_deletion(client=choose_client("largest", federation.settings))
@@ -44,8 +43,8 @@ def measure(task: str, local_epochs: int, folder: Path) -> dict[str, float]:
         return seconds(lambda: federation.audit(request, tier, processes=1, restore=False))
 
     found = {"a round of training": sum(row.seconds for row in rounds) / len(rounds), "quick": audit("quick")}
-    found["standard, a model of a band to be retrained"] = audit("standard") / BAND
-    found["standard, a model of a band that is there"] = audit("standard") / BAND
+    found["standard, a model of a band to be retrained"] = audit("standard") / STANDARD
+    found["standard, a model of a band that is there"] = audit("standard") / STANDARD
     found["retraining once"] = seconds(lambda: federation.retrain(request))
     return found
 
@@ -59,7 +58,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(arguments.task, arguments.local_epochs, Path(folder) / "run")
+        run = Path(folder) / "run"
+        settings = {"local_epochs": arguments.local_epochs, "workers": 0, "cohort": 1}
+        federation = Federation.simulate(arguments.task, **settings, out=run)
+        found, made = measure(federation), federation.settings
     pairs = (
         ("quick", "a round of training"),
         ("standard, a model of a band that is there", "retraining once"),
@@ -67,7 +69,8 @@ def main() -> None:
     )
     versions = ", ".join(f"{name} {version(name)}" for name in ("fedunlearn", "torch"))
     lines = [
-        f"The largest of ten clients leaves (task {arguments.task}, {arguments.local_epochs} local epochs, 15 rounds);",
+        f"The largest of {made.clients} clients leaves (task {made.task}, {made.local_epochs} local epochs, "
+        f"{made.rounds} rounds);",
         f"wall seconds, one process; {versions}, Python {platform.python_version()}.",
         "",
         "| audit | s | beside | s | ratio |",
@@ -76,10 +79,7 @@ def main() -> None:
     for audit, beside in pairs:
         own, other = found[audit], found[beside]
         lines.append(f"| {audit} | {own:.2f} | {beside} | {other:.2f} | {own / other:.2f} |")
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if arguments.out is not None:
-        arguments.out.write_text(text, encoding="utf-8")
+    show(lines, arguments.out)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import ray
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
+from table_file import show
 
 from fedunlearn.engines.ray import run_on_ray
 from fedunlearn.engines.worker_pool import cores
@@ -96,10 +97,7 @@ def main() -> None:
     for cpus in CPUS:
         cells = [f"{min(one):.2f} to {max(one):.2f}" for one in (exchanges[name, cpus] for name in BUSY_SECONDS)]
         lines.append(f"| {cpus:g} | " + " | ".join(cells) + f" | {statistics.median(starts[cpus]):.1f} |")
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if arguments.out is not None:
-        arguments.out.write_text(text, encoding="utf-8")
+    show(lines, arguments.out)
 
 
 if __name__ == "__main__":

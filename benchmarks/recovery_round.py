@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from table_file import show
 from torch import nn
 from torch.nn import functional
 
@@ -160,10 +161,7 @@ def main() -> None:
         "|---|---:|---:|---:|",
         *parts,
     ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if arguments.out is not None:
-        arguments.out.write_text(text, encoding="utf-8")
+    show(lines, arguments.out)
 
 
 if __name__ == "__main__":

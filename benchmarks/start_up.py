@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+from table_file import show
+
 COMMANDS = {
     "python -c 'pass', for comparison": [sys.executable, "-c", "pass"],
     "import fedunlearn": [sys.executable, "-c", "import fedunlearn"],
@@ -47,10 +49,7 @@ def main() -> None:
     for name, command in COMMANDS.items():
         taken = seconds_of(command, arguments.repetitions)
         lines.append(f"| `{name}` | {statistics.median(taken):.2f} | {min(taken):.2f} |")
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if arguments.out is not None:
-        arguments.out.write_text(text, encoding="utf-8")
+    show(lines, arguments.out)
 
 
 if __name__ == "__main__":

@@ -142,6 +142,7 @@ def in_child(work: Callable[[], Any], kill_after: float | None = None) -> tuple[
                 pipe.write(said)
             status = 0
         except BaseException:
+            # A forked child ends here, whatever it was: it must not go on with its parent's work.
             traceback.print_exc()
         finally:
             os._exit(status)

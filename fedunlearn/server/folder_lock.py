@@ -74,6 +74,7 @@ class FolderLock:
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, f"process {os.getpid()} ({doing})".encode())
             except BaseException:
+                # Ctrl-C while waiting, too, must not leave the file open.
                 os.close(descriptor)
                 raise
         _held.add(descriptor)

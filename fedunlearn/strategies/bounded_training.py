@@ -96,15 +96,14 @@ def train_adapters(
     rate: float,
     recipe: TrainingSettings,
     generator: torch.Generator,
-    sparsity: Sequence[float] = (),
+    sparsity: Sequence[float],
 ) -> BoundedResult:
     """Train groups of the model's parameters with AdamW, in the recipe's passes over the retained samples.
 
-    Without any the passes are over the rest. `sparsity` is the weight of each group's norm in what is minimised; none.
+    Without any the passes are over the rest. `sparsity` is the weight of each group's norm in what is minimised.
     Each retained batch is paired with one of the forget set, which begins again, shuffled anew, when it is used up.
     """
     optimizer = adamw([leaf for group in groups for leaf in group], rate)
-    weights = sparsity or [0.0] * len(groups)
     total, batches, seen = 0.0, 0, 0
     with evaluation_mode(model):
         for forgotten, retained in _pairs(forget, retain, recipe.local_epochs, recipe.batch_size, generator):
@@ -112,7 +111,7 @@ def train_adapters(
             value = objective(model, forgotten, retained)
             value.backward()
             optimizer.step()
-            shrink_groups(groups, optimizer, weights)
+            shrink_groups(groups, optimizer, sparsity)
             total += float(value.detach())
             batches += 1
             seen += len(forgotten) + len(retained)
@@ -132,7 +131,7 @@ def adaptive_weights(groups: Sequence[Sequence[Tensor]], sparsity: float) -> lis
     the first round, has the plain weight.
     """
     norms = [_norm(group) for group in groups]
-    mean = sum(norms) / max(1, len(norms))
+    mean = sum(norms) / len(norms)
     return [sparsity * mean / norm if norm else sparsity for norm in norms]
 
 
