@@ -74,13 +74,13 @@ class Diffusion(ImageToImageNetwork):
         self._schedule = scheduler()
 
     def complete(self, degraded: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Completed images, N x C x H x W, 0 to 1, made with the averaged weights.
+        """Completed images, N x C x H x W, 0 to 1, made with the averaged weights; differentiable in the weights.
 
         Args:
             generator: of the noise that sampling starts from; None: noise that is fixed for each degraded image.
         """
         known, region = 2 * degraded[:, :-1] - 1, region_of(degraded)
-        weights = self.average.parameters_of()
+        weights = self.average.parameters_of(self.unet)
         schedule = scheduler()
         schedule.set_timesteps(self._sampled)
         noisy = normal(degraded, tuple(known.shape[1:]), generator)

@@ -33,6 +33,14 @@ class MovingAverage(nn.Module):
         for name, parameter in module.named_parameters():
             self.get_buffer(self._names[name]).lerp_(parameter, 1.0 - self.decay)
 
-    def parameters_of(self) -> dict[str, Tensor]:
-        """The averages by the names of the parameters, for `torch.func.functional_call`."""
-        return {name: self.get_buffer(buffer) for name, buffer in self._names.items()}
+    def parameters_of(self, module: nn.Module) -> dict[str, Tensor]:
+        """The averages by the names of the parameters of `module`, for `torch.func.functional_call`.
+
+        Their gradient is the parameters': whoever moves these by it moves the averages as far (`averages_follow`).
+        """
+        averages = {name: self.get_buffer(buffer) for name, buffer in self._names.items()}
+        if not torch.is_grad_enabled():
+            return averages
+        parameters = dict(module.named_parameters())
+        # Plus nothing, so that the values stay the averages' to the bit.
+        return {name: one + (parameters[name] - parameters[name].detach()) for name, one in averages.items()}

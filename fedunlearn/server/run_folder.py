@@ -74,6 +74,13 @@ class RunFolder:
             names = [name for name in there if there[name] != asked[name]]
             differences = ", ".join(f"{name}: {there[name]!r} there, {asked[name]!r} asked" for name in names)
             raise RunFolderError(f"{path} holds a run with other settings ({differences}); choose another folder.")
+        unprepared = [name for name in settings.prepared_methods if name not in found.settings.prepared_methods]
+        if unprepared:
+            raise RunFolderError(
+                f"{path} holds a run whose clients prepared nothing for {', '.join(unprepared)}, which takes all of "
+                "the training; choose another folder, or leave what needs it out."
+            )
+        settings = settings.model_copy(update={"prepare_for": found.settings.prepare_for})
         return RunFolder(found.path, settings, found.created, found.run, found._ledger_url)
 
     @staticmethod

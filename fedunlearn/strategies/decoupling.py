@@ -16,6 +16,7 @@ from fedunlearn.channels.layout import moving_averages
 from fedunlearn.channels.packing import Portion
 from fedunlearn.config import UnlearnSettings
 from fedunlearn.data.dataset import Samples
+from fedunlearn.strategies.decoupling_ways import ways
 from fedunlearn.strategies.moving_averages import averages_follow
 from fedunlearn.strategies.option import positive, whole
 from fedunlearn.tasks.base import Task
@@ -91,9 +92,11 @@ def decouple(
     generator: torch.Generator,
     portion: Portion | None = None,
 ) -> Decoupled:
-    """Raise the loss of `forget` in place until 95 % of the answers are displaced by `threshold` at least.
+    """Lead the answers to `forget` away, in place, until 95 % of them are displaced by `threshold` at least.
 
-    Where answers come no farther, the model is the one of the look at which they had come farthest.
+    What is raised for that, and which way is tried next from the original where one ends short, says
+    `fedunlearn.strategies.decoupling_ways`. Of several ways that end short the one that displaces most is taken, and
+    where answers came no farther, the model is the one of the look at which they had come farthest.
     The loss is computed in evaluation mode: statistics of normalisation layers stay those of the retained samples.
     Moving averages of parameters (a diffusion model answers with them) move by as much as these do, at once.
 
@@ -104,46 +107,49 @@ def decouple(
     """
     before = answers(task, model, forget)
     steps = seen = 0
-    displacement = torch.zeros(len(forget))
-    batches: Iterator[Tensor] = iter(())
-    farthest = _Farthest()
+    ends: list[_Farthest] = []
     with (
         modes_kept(model),
         isolated_seed(int(torch.randint(2**62, (), generator=generator))),
         SelectedParameters(model, portion) as selected,
     ):
         model.eval()
-        while steps < ascent.most_steps and not farthest.stalled and not is_displaced(displacement, threshold):
-            batch = next(batches, None)
-            if batch is None:
-                batches = shuffled_batches(len(forget), BATCH, generator, pairs_needed=False)
-                batch = next(batches)
-            selected.zero_gradients()
-            task.loss(model, task.inputs(forget.inputs[batch]), forget.labels[batch]).mean().backward()
-            selected.collect_gradients()
-            with averages_follow(model):
-                _climb(selected.leaves, ascent)
-                selected.write_back()
-            steps, seen = steps + 1, seen + len(batch)
-            if steps % ascent.check_every == 0 or steps == ascent.most_steps:
-                displacement = displacements(task, model, forget, before)
-                farthest.look(displacement, selected.leaves)
-        if farthest.stalled:
-            displacement = farthest.displacement
-            with averages_follow(model):
-                farthest.restore(selected.leaves)
-                selected.write_back()
-    share = float((displacement >= threshold).double().mean())
-    return Decoupled(steps, seen, share, float(displacement.mean()))
+        original = [leaf.detach().clone() for leaf in selected.leaves]
+        for way in ways(task, model, forget, before, threshold):
+            if ends:
+                _move(model, selected, original)
+            end = _Farthest(threshold, torch.zeros(len(forget)), original)
+            ends.append(end)
+            batches: Iterator[Tensor] = iter(())
+            for step in range(1, ascent.most_steps + 1):
+                batch = next(batches, None)
+                if batch is None:
+                    batches = shuffled_batches(len(forget), BATCH, generator, pairs_needed=False)
+                    batch = next(batches)
+                selected.zero_gradients()
+                way(batch, step == 1).backward()
+                selected.collect_gradients()
+                with averages_follow(model):
+                    _climb(selected.leaves, ascent)
+                    selected.write_back()
+                steps, seen = steps + 1, seen + len(batch)
+                if step % ascent.check_every == 0 or step == ascent.most_steps:
+                    end.look(displacements(task, model, forget, before), selected.leaves)
+                    if end.stalled or is_displaced(end.displacement, threshold):
+                        break
+            if is_displaced(end.displacement, threshold):
+                break
+        end = max(ends, key=lambda one: (_share(one.displacement, threshold), float(one.displacement.mean())))
+        _move(model, selected, end.leaves)
+    return Decoupled(steps, seen, _share(end.displacement, threshold), float(end.displacement.mean()))
 
 
 class _Farthest:
-    """Where the answers had come farthest, and how many looks ago."""
+    """Where the answers had come farthest on one way, and how many looks ago."""
 
-    def __init__(self) -> None:
-        self.displacement = torch.zeros(1)
-        self._leaves: list[Tensor] = []
-        self._reached = (0.0, 0.0)
+    def __init__(self, threshold: float, displacement: Tensor, leaves: list[Tensor]) -> None:
+        self.displacement, self.leaves = displacement, leaves
+        self._threshold, self._reached = threshold, (0.0, 0.0)
         self._since = 0
 
     @property
@@ -153,19 +159,27 @@ class _Farthest:
     def look(self, displacement: Tensor, leaves: list[Tensor]) -> None:
         self._since += 1
         reached = float(displacement.mean()), float(displacement.quantile(1 - DISPLACED))
-        if any(now > GROWTH * before for now, before in zip(reached, self._reached, strict=True)):
+        grown = any(now > GROWTH * before for now, before in zip(reached, self._reached, strict=True))
+        if grown or is_displaced(displacement, self._threshold):
             self.displacement, self._reached, self._since = displacement, reached, 0
-            self._leaves = [leaf.detach().clone() for leaf in leaves]
+            self.leaves = [leaf.detach().clone() for leaf in leaves]
 
-    @torch.no_grad()
-    def restore(self, leaves: list[Tensor]) -> None:
-        for leaf, kept in zip(leaves, self._leaves, strict=True):
+
+@torch.no_grad()
+def _move(model: nn.Module, selected: SelectedParameters, leaves: list[Tensor]) -> None:
+    with averages_follow(model):
+        for leaf, kept in zip(selected.leaves, leaves, strict=True):
             leaf.copy_(kept)
+        selected.write_back()
+
+
+def _share(displacement: Tensor, threshold: float) -> float:
+    return float((displacement >= threshold).double().mean())
 
 
 def is_displaced(displacement: Tensor, threshold: float) -> bool:
     """Whether the 5 % quantile of displacements reaches the threshold: 95 % of them do."""
-    return float((displacement >= threshold).double().mean()) >= DISPLACED
+    return _share(displacement, threshold) >= DISPLACED
 
 
 @torch.no_grad()

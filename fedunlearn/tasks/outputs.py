@@ -23,16 +23,16 @@ BATCH = 64
 
 def answers(task: Task, model: nn.Module, samples: Samples) -> Tensor:
     """What the model answers to `samples`, in evaluation mode: N x C x H x W, 0 to 1, or N x K; no gradient."""
-    return by_batch(task, model, samples, lambda inputs, labels: _answer(task, model, inputs))
+    return by_batch(task, model, samples, lambda inputs, labels: answer(task, model, inputs))
 
 
 def errors(task: Task, model: nn.Module, samples: Samples) -> Tensor:
     """Root mean square distance of each answer from the truth, N: the image itself, or 1 for the recorded label."""
 
     def error(inputs: Tensor, labels: Tensor) -> Tensor:
-        answer = _answer(task, model, inputs)
-        truth = inputs if isinstance(task, ImageToImageTask) else functional.one_hot(labels, answer.shape[1]).float()
-        return _root_mean_square(task, inputs, answer - truth)
+        answered = answer(task, model, inputs)
+        truth = inputs if isinstance(task, ImageToImageTask) else functional.one_hot(labels, answered.shape[1]).float()
+        return mean_squares(task, inputs, answered - truth).sqrt()
 
     return by_batch(task, model, samples, error)
 
@@ -46,12 +46,17 @@ def displacements(task: Task, model: nn.Module, samples: Samples, before: Tensor
     earlier = iter(before.split(BATCH))
 
     def displacement(inputs: Tensor, labels: Tensor) -> Tensor:
-        return _root_mean_square(task, inputs, _answer(task, model, inputs) - next(earlier))
+        return mean_squares(task, inputs, answer(task, model, inputs) - next(earlier)).sqrt()
 
     return by_batch(task, model, samples, displacement)
 
 
-def _answer(task: Task, model: nn.Module, inputs: Tensor) -> Tensor:
+def answer(task: Task, model: nn.Module, inputs: Tensor) -> Tensor:
+    """What the model answers to one batch, N x C x H x W, 0 to 1, or N x K; in the mode that the model is in.
+
+    Raises:
+        SettingsError: the task answers with neither.
+    """
     if isinstance(task, ImageToImageTask):
         return task.reconstruct(model, inputs)
     if isinstance(task, LogitsTask):
@@ -62,11 +67,12 @@ def _answer(task: Task, model: nn.Module, inputs: Tensor) -> Tensor:
     )
 
 
-def _root_mean_square(task: Task, inputs: Tensor, difference: Tensor) -> Tensor:
+def mean_squares(task: Task, inputs: Tensor, difference: Tensor) -> Tensor:
+    """Mean over what is judged of the squares of each difference between two answers to `inputs`, N."""
     if not isinstance(task, ImageToImageTask):
-        return difference.square().mean(dim=1).sqrt()
+        return difference.square().mean(dim=1)
     weights = task.region(inputs).expand_as(difference).flatten(1)
-    return ((weights * difference.flatten(1).square()).sum(dim=1) / weights.sum(dim=1)).sqrt()
+    return (weights * difference.flatten(1).square()).sum(dim=1) / weights.sum(dim=1)
 
 
 @torch.no_grad()

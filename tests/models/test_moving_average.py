@@ -15,7 +15,7 @@ class Averaged(nn.Module):
         self.average = MovingAverage(self.inner, "inner.", decay=0.75)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = functional_call(self.inner, self.average.parameters_of(), (inputs,))
+        result: torch.Tensor = functional_call(self.inner, self.average.parameters_of(self.inner), (inputs,))
         return result
 
 
@@ -27,7 +27,7 @@ def test_it_follows_as_the_formula_says() -> None:
     model.average.follow(model.inner)
     model.average.follow(model.inner)
     expected = 0.75**2 * start + (1 - 0.75**2)
-    assert torch.allclose(model.average.parameters_of()["0.weight"], expected)
+    assert torch.allclose(model.average.parameters_of(model.inner)["0.weight"], expected)
 
 
 def test_it_is_in_the_state_and_no_parameter() -> None:

@@ -25,6 +25,15 @@ def test_created_folder_is_opened_with_its_settings(tmp_path: Path) -> None:
     assert opened.client(3).is_dir()
 
 
+def test_what_clients_prepare_for_is_settled_when_the_run_is_made(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path, SETTINGS.model_copy(update={"prepare_for": "quickdrop,fedau"}))
+    assert RunFolder.of(tmp_path, SETTINGS).settings.prepared_methods == ("quickdrop", "fedau")
+    RunFolder.of(tmp_path, SETTINGS.model_copy(update={"prepare_for": "fedau"}))
+    RunFolder.create(tmp_path / "other", SETTINGS)
+    with pytest.raises(RunFolderError, match="prepared nothing for fedau, which"):
+        RunFolder.of(tmp_path / "other", SETTINGS.model_copy(update={"prepare_for": "fedau"}))
+
+
 def test_paths_do_not_depend_on_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = RunFolder.create("run", SETTINGS)

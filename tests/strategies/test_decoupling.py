@@ -131,7 +131,7 @@ class Averaged(nn.Module):
             self.average.get_buffer("weight").add_(0.5)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        weights = {} if torch.is_grad_enabled() else self.average.parameters_of()
+        weights = {} if torch.is_grad_enabled() else self.average.parameters_of(self.inner)
         return functional_call(self.inner, weights, (inputs,))
 
 
