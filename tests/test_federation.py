@@ -267,8 +267,11 @@ def test_a_target_that_is_gone_is_retrained_away_and_the_ledger_says_so(
             raise SystemExit(1)
 
     misbehave(monkeypatch, gone)
-    [served] = federation.unlearn(request)
+    # Retraining has no such option, and takes the federation's own rate.
+    [served] = federation.unlearn(request, learning_rate=0.5, attribution="ablation")
     assert (served.method, served.rounds) == ("retrain", TINY["rounds"])
+    settings = ledger(federation).branch(served.branch).settings
+    assert (settings["learning_rate"], settings["options"]) == (None, {})
     [event] = ledger(federation).events("target-gone")
     assert event.request_id == request.id and "client 0" in event.detail["why"]
     assert federation.requests()[0].state == "done" and head(federation) == served.digest

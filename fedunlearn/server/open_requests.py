@@ -130,12 +130,9 @@ def _unlearned(grid: Grid, session: Session, roster: Roster, job: Job, settings:
         if not rounds:
             raise  # of a training that took place elsewhere there is nothing to repeat
         # Nothing can be localised without the target, or the others' mean; starting again needs neither.
-        update = {
-            "method": "retrain",
-            "rounds": rounds,
-            "local_epochs": session.settings.local_epochs,
-        }
+        # Of what was asked of the method it takes none: neither options nor rates are meant for a whole training.
+        whole = UnlearnSettings(method="retrain", rounds=rounds, local_epochs=session.settings.local_epochs)
         detail = {"why": str(why), "instead": "retrain", "asked": settings.method}
         kind = TARGET_GONE if isinstance(why, TargetGone) else REFERENCE_REFUSED
         session.ledger.append_event(kind, detail, "+".join(job.requests))
-        return run_branch(grid, session, roster, job, BranchPlan("unlearned", settings.model_copy(update=update)))
+        return run_branch(grid, session, roster, job, BranchPlan("unlearned", whole))

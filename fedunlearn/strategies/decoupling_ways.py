@@ -61,7 +61,7 @@ class Error:
 class OtherWay:
     """Out on the side where the answers' error at first falls, then away from the earlier answers.
 
-    A faint answer has its largest error where strokes are, so that raising the error makes it fainter. It ends at black,
+    A faint answer has its largest error at its strokes, so that raising the error makes it fainter. It ends at black,
     where nothing has a gradient, though black may be nearer than the threshold. White is on the other side.
 
     Attributes:
