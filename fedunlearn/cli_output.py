@@ -87,7 +87,7 @@ def facts(record: Any) -> RenderableType:
 
 
 def table(records: Sequence[Any]) -> RenderableType:
-    """Records of one kind as a table, one row each; sentences follow it, a line each that begins with the first cell."""
+    """Records of one kind as a table, one row each; sentences follow, a line each that begins with the first cell."""
     from rich.console import Group
     from rich.table import Table
 
