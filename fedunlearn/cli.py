@@ -76,7 +76,9 @@ def request(
             classes=parse_numbers("classes", classes),
             samples=parse_numbers("samples", samples),
         )
-        output.answer(filed, facts(filed), f"Next: {command('unlearn', run, '--request', filed.id)}")
+        done = filed.state == "done"
+        following = command("compare" if done else "unlearn", run, "--request", filed.id)
+        output.answer(filed, facts(filed), f"{'Served already; see' if done else 'Next'}: {following}")
 
 
 @app.command()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Tables are laid out for this width where there is no terminal to ask.
 PLAIN_WIDTH = 120
+SENTENCES = frozenset({"remarks", "reason"})
+"""What is said in whole sentences: a column of several records would make a word a line of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,8 @@ def facts(record: Any) -> RenderableType:
     """A record as lines of name and value; several records as a table."""
     if isinstance(record, (list, tuple)):
         if len(record) != 1:
-            return table(record)
+            # The name of a branch is as long as half of the others together; JSON has it.
+            return table([{name: value for name, value in plain(one).items() if name != "branch"} for one in record])
         record = record[0]
     from rich.table import Table
 
@@ -84,17 +87,20 @@ def facts(record: Any) -> RenderableType:
 
 
 def table(records: Sequence[Any]) -> RenderableType:
-    """Records of one kind as a table, one row each."""
+    """Records of one kind as a table, one row each; sentences follow, a line each that begins with the first cell."""
+    from rich.console import Group
     from rich.table import Table
 
     rows = [plain(record) for record in records]
+    names = [name for name in rows[0] if name not in SENTENCES] if rows else []
     shown = Table()
-    for name in rows[0] if rows else ():
+    for name in names:
         # An id that is cut off could not be given to the next command.
         shown.add_column(_words(name), overflow="fold")
     for row in rows:
-        shown.add_row(*(_cell(value) for value in row.values()))
-    return shown
+        shown.add_row(*(_cell(row[name]) for name in names))
+    said = [(_cell(row[names[0]]), _cell(row[name])) for row in rows for name in row if name in SENTENCES and row[name]]
+    return Group(shown, *(f"{first}: {sentence}" for first, sentence in said))
 
 
 def estimates(choice: Any) -> list[dict[str, Any]]:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from fedunlearn.errors import SettingsError
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def matching(pattern: str, expected: str) -> AfterValidator:
+    """A text that is `pattern` as a whole, or else a mistake that says what was `expected`."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"expected {expected}")
+        return text
+
+    return AfterValidator(check)
+
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -53,7 +66,7 @@ class FederationSettings(BaseModel):
     class_harm: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Fall of a remaining class's accuracy, beyond what noise and the lost samples explain, from which an unlearned
     model is refused; 1: none is."""
-    prepare_for: Annotated[str, Field(pattern=r"^([a-z0-9-]+(,[a-z0-9-]+)*)?$")] = ""
+    prepare_for: Annotated[str, matching(r"([a-z0-9-]+(,[a-z0-9-]+)*)?", "names of methods joined by commas")] = ""
     """Methods, joined by commas, for which server and clients keep something while the federation trains."""
     engine: Literal["local", "ray"] = "local"
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
@@ -62,7 +75,7 @@ class FederationSettings(BaseModel):
     """Clients that are trained together as one computation, 1: none, "auto": as many as a measurement finds faster."""
     timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds after which a client that has not answered is left out of the round."""
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,2})?)$")] = "cpu"
+    device: Annotated[str, matching(r"cpu|cuda(:\d{1,2})?", "cpu, cuda or cuda:N")] = "cpu"
     """Where clients train: cpu, cuda or cuda:N. Every device has digests of its own."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What layers compute in while clients train; weights are float32 in either."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fedunlearn.config import EXECUTION, FederationSettings, Seed, UnlearnSettings, make_settings
+from fedunlearn.config import EXECUTION, FederationSettings, Seed, UnlearnSettings, make_settings, matching
 from fedunlearn.contest.budget import Budget, rounds_for_bytes, within_epochs
 from fedunlearn.contest.contender import BAND, contenders, prepared_for, with_changes
 from fedunlearn.contest.forget_set import parse_rule
@@ -54,7 +54,9 @@ class Cell(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     # It becomes part of file names.
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._=,+-]*$", max_length=100)] = ""
+    name: Annotated[
+        str, Field(max_length=100), matching(r"[A-Za-z0-9._=,+-]*", "letters a to z, digits and . _ = , + - alone")
+    ] = ""
     federation: dict[str, Any] = Field(default_factory=dict)
     request: dict[str, Any] = Field(default_factory=dict)
 

@@ -131,6 +131,10 @@ def test_a_person_is_told_what_comes_next(capsys: pytest.CaptureFixture[str], ru
     captured = capsys.readouterr()
     assert f"Next: fedunlearn compare {shlex.quote(str(run))}" in captured.out
     assert "1/" in captured.err
+    assert main(["request", str(run), "--client", "1", "--samples", "5,3"]) == 0
+    again = capsys.readouterr().out
+    assert "done" in again and f"Served already; see: fedunlearn compare {shlex.quote(str(run))} --request" in again
+    assert "Next: " not in again
 
 
 def test_the_same_settings_resume_a_run(capsys: pytest.CaptureFixture[str], run: Path) -> None:

@@ -74,6 +74,22 @@ def test_a_person_gets_text_and_tables(capsys: pytest.CaptureFixture[str]) -> No
     assert lines[-1] == ["remarks", "A", "bound.", "No", "claim."], "sentences, and no list of words"
 
 
+def test_sentences_of_several_records_follow_their_table(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "selective-channels was asked for and could not be run: a reference attribution needs 3 clients"
+    several = [
+        {"requests": "client-0-1", "branch": "client-0-1/unlearned/cfead146", "served": True, "remarks": []},
+        {"requests": "client-1-1", "branch": "client-1-1/unlearned/e8d31c43", "served": True, "remarks": [long]},
+    ]
+    with command_output(as_json=False) as output:
+        output.answer({}, facts(several))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"client-1-1: {long}"
+    assert [line.split() for line in lines if line.startswith("│")] == [
+        ["│", "client-0-1", "│", "yes", "│"],
+        ["│", "client-1-1", "│", "yes", "│"],
+    ]
+
+
 def test_bars_are_off_the_terminal_before_the_answer_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
 

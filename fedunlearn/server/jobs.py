@@ -134,10 +134,20 @@ def train(grid: Grid, session: Session, rounds: int | None = None, unlearn: Unle
 
 
 def learned_nothing(figures: Mapping[str, object]) -> str | None:
-    """A sentence for a round whose model answers no better than guessing, by its figures on the test set; else None."""
+    """A sentence for a round whose model answers no better than guessing, by its figures on the test set; else None.
+
+    Where these are of one class alone, the sentence says that nothing can be told.
+    """
     by_class = figures.get("test_accuracy_by_class")
+    if not isinstance(by_class, Mapping):
+        return None
     # A class without test samples has no accuracy.
-    shares = [share for share in by_class.values() if share is not None] if isinstance(by_class, Mapping) else []
+    shares = [share for share in by_class.values() if share is not None]
+    if len(shares) == 1 < len(by_class):
+        return (
+            f"all test samples are of one of the {len(by_class)} classes, so that no accuracy says whether the model "
+            "has learned to tell them apart; test with samples of every class."
+        )
     if not shares or (mean := sum(shares) / len(shares)) > GUESSING / len(shares):
         return None
     return (

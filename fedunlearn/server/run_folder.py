@@ -16,13 +16,20 @@ from sqlalchemy.exc import ArgumentError
 
 from fedunlearn.config import EXECUTION, FederationSettings, make_settings
 from fedunlearn.errors import RunFolderError, SettingsError
-from fedunlearn.files import atomic_write_json, make_folder, read_json, remove_leftovers
+from fedunlearn.files import atomic_write_json, make_folder, read_json, remove_leftovers, told_as_sentence
 from fedunlearn.server.folder_lock import FolderLock
 
 FORMAT = 2
 """The version of the folder's layout that this package writes; it reads older ones, and makes them new."""
 
 _RUN_FILE = "run.json"
+
+_OWN_NAMES = (
+    *("ledger.sqlite", "server-key.pem", "initial-model.json", "report.html"),
+    *("comparison.json", "comparison.csv", "comparison.md"),
+    *("models", "clients", "audit", "certificates", "figures", "halves"),
+)
+"""What a run writes beside its run file, and may write over or delete."""
 
 
 class RunFolder:
@@ -92,7 +99,8 @@ class RunFolder:
                 in its own places (PGPASSWORD, .pgpass); None: `ledger.sqlite` in the folder.
 
         Raises:
-            RunFolderError: `path` already holds a run or cannot be written, or the URL is none or has a password.
+            RunFolderError: `path` already holds a run, or something that a run would write over, or cannot be
+                written, or the URL is none or has a password.
         """
         _check_url(ledger)
         folder = make_folder(Path(path).absolute())
@@ -101,6 +109,7 @@ class RunFolder:
         with run.locked("making the run", wait=0):
             if (folder / _RUN_FILE).exists():
                 raise RunFolderError(f"{folder} already holds a run: open it, or choose another folder for a new one.")
+            _check_that_nothing_is_lost(folder)
             for part in (run.models, run.clients, run.audit, run.figures):
                 make_folder(part)
             # Last: a folder with run.json is complete, and after a crash before it, creating starts again.
@@ -232,6 +241,18 @@ class RunFolder:
             "created": self.created,
             "ledger": self._ledger_url,
         }
+
+
+def _check_that_nothing_is_lost(folder: Path) -> None:
+    """Raise RunFolderError where somebody else's files have the names of a run's; empty folders are no loss."""
+    for path in (folder / name for name in _OWN_NAMES):
+        with told_as_sentence(path, "read"):
+            taken = any(path.iterdir()) if path.is_dir() else path.exists()
+        if taken:
+            raise RunFolderError(
+                f"{folder} holds {path.name!r} and no {_RUN_FILE}, so that it is no run, and a run would write over "
+                f"it: choose a folder that is new or empty, or put back {_RUN_FILE} if it was a run."
+            )
 
 
 def _check_url(ledger: str | None) -> None:

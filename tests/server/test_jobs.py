@@ -76,6 +76,13 @@ def test_a_model_that_only_guesses_is_told_of(by_class: dict[str, float | None] 
     assert (jobs.learned_nothing({"test_accuracy_by_class": by_class}) is not None) is told
 
 
+@pytest.mark.parametrize("right", [0.0, 1.0])
+def test_where_one_class_alone_is_tested_nothing_is_said_of_learning(right: float) -> None:
+    sentence = jobs.learned_nothing({"test_accuracy_by_class": {"a": right, "b": None}})
+    assert sentence is not None and "all test samples are of one of the 2 classes" in sentence
+    assert "guessing" not in sentence
+
+
 def test_a_training_that_learns_nothing_says_so(tmp_path, caplog: pytest.LogCaptureFixture) -> None:
     settings = {"clients": 3, "rounds": 1, "workers": 0, "cohort": 1, "seed": 1}
     Federation.simulate("digits", **settings, learning_rate=5.0, out=tmp_path / "dead").train()

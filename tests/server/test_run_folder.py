@@ -56,6 +56,22 @@ def test_creation_that_was_killed_half_way_can_be_repeated(tmp_path: Path) -> No
     assert RunFolder.create(tmp_path, SETTINGS).settings == SETTINGS
 
 
+@pytest.mark.parametrize("name", ["figures/paper.png", "models/mine.safetensors", "report.html", "ledger.sqlite"])
+def test_no_run_is_made_where_it_would_write_over_files_of_others(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(RunFolderError, match=f"holds '{name.split('/')[0]}' and no run.json, .* new or empty"):
+        RunFolder.create(tmp_path, SETTINGS)
+    assert mine.read_text() == "mine" and not RunFolder.exists(tmp_path)
+
+
+def test_a_run_may_lie_beside_files_that_it_never_touches(tmp_path: Path) -> None:
+    (tmp_path / "train.log").write_text("mine")
+    (tmp_path / "figures").mkdir()
+    assert RunFolder.create(tmp_path, SETTINGS).settings == SETTINGS
+
+
 def test_missing_run_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"holds no run .* make one with `fedunlearn simulate --out"):
         RunFolder.open(tmp_path / "none")

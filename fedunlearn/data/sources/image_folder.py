@@ -21,6 +21,7 @@ PREFIX = "images:"
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 TEST_SHARE = 0.2
 CLIENTS_FILE = "clients.csv"
+_GREY = ("1", "L")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def load_image_folder(path: str, seed: int) -> Dataset:
     PATH) becomes the column "client". Pictures are grey where the first one is, RGB otherwise.
 
     Raises:
-        DataError: the folder is missing, holds no pictures, or a picture is damaged or of another size.
+        DataError: the folder is missing, holds no pictures, or a picture is damaged, of another size, or of more than
+            8 bits a pixel.
     """
     root = _root(path)
     classes, pictures = _listing(root)
@@ -64,7 +66,7 @@ def image_mode(path: str) -> str:
     """Pillow's word for what the first picture of the folder is: "L" for grey, "RGB" for anything else.
 
     Raises:
-        DataError: the folder is missing or holds no pictures, or the first cannot be read.
+        DataError: the folder is missing or holds no pictures, or the first cannot be read or has more than 8 bits.
     """
     from PIL import Image
 
@@ -74,7 +76,8 @@ def image_mode(path: str) -> str:
         for file, _ in _pictures_in(folder):
             try:
                 with Image.open(folder / file) as picture:
-                    return "L" if picture.mode in ("1", "L") else "RGB"
+                    _check_depth(folder / file, picture.mode)
+                    return "L" if picture.mode in _GREY else "RGB"
             except (OSError, SyntaxError, ValueError) as error:
                 raise DataError(f"{folder / file} cannot be read as a picture; mend or remove it.") from error
     raise DataError(f"{top} holds no folder with pictures; expected one folder a class.")
@@ -153,7 +156,8 @@ def _decode(root: Path, file: str, mode: str, model: tuple[str, tuple[int, ...]]
 
     try:
         with Image.open(root / file) as picture:
-            if mode == "L" and picture.mode not in ("1", "L"):
+            _check_depth(root / file, picture.mode)
+            if mode == "L" and picture.mode not in _GREY:
                 raise DataError(f"{root / file} is in colour and the first picture is grey; make all of them alike.")
             decoded = np.asarray(picture.convert(mode))
     except (OSError, SyntaxError, ValueError) as error:
@@ -166,6 +170,16 @@ def _decode(root: Path, file: str, mode: str, model: tuple[str, tuple[int, ...]]
             f"{model[1][2]}x{model[1][1]}; all pictures must be of one size."
         )
     return pixels
+
+
+def _check_depth(file: Path, mode: str) -> None:
+    """Raise DataError for pixels of more than 8 bits: Pillow would make whatever is above 255 white."""
+    if mode.startswith(("I", "F")):
+        bits = "16" if "16" in mode else "32"
+        raise DataError(
+            f"{file} has {bits} bits a pixel; expected 8: convert the pictures first, since only you know which range "
+            f"of their values is to become 0 to 255."
+        )
 
 
 def _owners(root: Path, files: list[str]) -> dict[str, np.ndarray]:

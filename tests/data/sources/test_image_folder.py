@@ -100,6 +100,11 @@ def replace(file: str, value: int = 1, mode: str = "RGB", size: tuple[int, int] 
     return lambda root: picture(root / file, value, mode, size)
 
 
+def deepen(file: str, kind: type[np.generic]) -> Callable[[Path], None]:
+    """Values up to 4095, as a scanner of 12 bits writes them: Pillow makes all above 255 white without a word."""
+    return lambda root: Image.fromarray(np.linspace(0, 4095, 72).reshape(8, 9).astype(kind)).save(root / file)
+
+
 def damage(root: Path) -> None:
     file = root / "train" / "cat" / "2.png"
     file.write_bytes(file.read_bytes()[:45])
@@ -121,6 +126,8 @@ def remove_test(root: Path) -> None:
         (remove_test, r"has a folder 'train' but no 'test'"),
         (lambda root: (root / "train" / "empty").mkdir(), r"train/empty holds no picture"),
         (replace("train/ant/0.png", mode="L"), r"is in colour and the first picture is grey"),
+        (deepen("train/ant/0.png", np.uint16), r"train/ant/0.png has 16 bits a pixel; expected 8"),
+        (deepen("test/cat/4.tif", np.int32), r"test/cat/4.tif has 32 bits a pixel; expected 8"),
         (lambda root: (root / "clients.csv").write_text("a,b\n"), r"the columns file and client"),
         (lambda root: (root / "clients.csv").write_text("file,client\n"), r"no client for 'train/ant/0.png'"),
     ],
