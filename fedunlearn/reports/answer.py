@@ -105,12 +105,17 @@ def _lacks_further(document: Document) -> list[str]:
 
 
 def findings(models: dict[str, Model], name: str) -> list[Finding]:
-    """The measures on which original and retrained differ, read for the model `name`."""
+    """The measures on which original and retrained differ, read for the model `name`.
+
+    Where the retrained model knows a part of the forget set better than the original did, the difference is not memory.
+    """
     result = []
     for measure in evidence_measures(models):
         original, retrained, model = (value(models.get(who), measure.key) for who in ("original", "retrained", name))
         way = share_of_the_way(original, model, retrained, least=measure.informative)
         if way is None or original is None or retrained is None or model is None:
+            continue
+        if _is_known_better(measure, retrained, original):
             continue
         close = abs(model - retrained) <= measure.tolerance
         if close or REACHED <= way <= 2 - REACHED:
@@ -121,6 +126,13 @@ def findings(models: dict[str, Model], name: str) -> list[Finding]:
             state = "partly" if way >= HALF else "left"
         result.append(Finding(measure, original, model, retrained, way, state))
     return result
+
+
+def _is_known_better(measure: Measure, one: float, other: float) -> bool:
+    """Whether `one` says that a part of the forget set is better known than `other` does."""
+    if not measure.key.startswith("forget."):
+        return False
+    return one < other if measure.kind == "loss" else one > other
 
 
 def evidence_measures(models: dict[str, Model]) -> list[Measure]:
@@ -164,7 +176,7 @@ def _evidence(found: tuple[Finding, ...], state: str) -> list[str]:
     if state == "cannot-tell":
         return [
             "The original model and the one retrained without the data answer alike wherever memory would "
-            "show, so there is nothing that unlearning could be seen to remove."
+            "show, or the retrained one knows the data better: there is nothing that unlearning could be seen to remove."
         ]
     words = {
         "reached": "as good as there",

@@ -62,6 +62,13 @@ def test_where_original_and_retrained_agree_nothing_is_shown() -> None:
     assert said.findings == ()
 
 
+def test_what_the_retrained_model_knows_better_is_no_memory() -> None:
+    models = {name: entry(0.02, loss) for name, loss in (("original", 0.87), ("unlearned", 0.74), ("retrained", 0.80))}
+    said = answer({"models": models})
+    assert (said.state, said.findings) == ("cannot-tell", ())
+    assert "the retrained one knows the data better" in " ".join(said.sentences)
+
+
 def test_doing_nothing_is_not_forgotten() -> None:
     assert answer(document_of(ORIGINAL)).state == "not-forgotten"
     assert answer(document_of(RETRAINED)).state == "forgotten"
