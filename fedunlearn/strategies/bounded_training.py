@@ -14,7 +14,7 @@ from fedunlearn.data.dataset import Samples
 from fedunlearn.strategies.bounded_terms import Bounds, forget_term, losses_among, retain_term
 from fedunlearn.strategies.passes import losses_and_logits
 from fedunlearn.tasks.base import Task
-from fedunlearn.tasks.training import TrainingSettings, shuffled_batches
+from fedunlearn.tasks.training import TrainingSettings, repeated_batches
 
 WEIGHT_DECAY = 0.05
 
@@ -182,17 +182,9 @@ def _pairs(
 ) -> Iterator[tuple[Samples, Samples]]:
     nothing = torch.empty(0, dtype=torch.int64)
     if not len(retain):
-        for batch in _batches(len(forget), passes, batch_size, generator):
+        for batch in repeated_batches(len(forget), passes, batch_size, generator):
             yield forget.take(batch), retain
         return
-    endless = _batches(len(forget), None, batch_size, generator) if len(forget) else None
-    for batch in _batches(len(retain), passes, batch_size, generator):
+    endless = repeated_batches(len(forget), None, batch_size, generator) if len(forget) else None
+    for batch in repeated_batches(len(retain), passes, batch_size, generator):
         yield forget.take(nothing if endless is None else next(endless)), retain.take(batch)
-
-
-def _batches(count: int, passes: int | None, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Positions of the batches of so many passes; None: without an end."""
-    done = 0
-    while passes is None or done < passes:
-        yield from shuffled_batches(count, batch_size, generator, pairs_needed=False)
-        done += 1

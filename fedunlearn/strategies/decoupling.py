@@ -6,8 +6,8 @@ step x steps x clip, by the triangle inequality.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.outputs import answers, displacements
 from fedunlearn.tasks.randomness import isolated_seed
 from fedunlearn.tasks.selected_parameters import SelectedParameters
-from fedunlearn.tasks.training import modes_kept, shuffled_batches
+from fedunlearn.tasks.training import modes_kept, repeated_batches
 
 STEP, CLIP, MOST_STEPS, BATCH = 0.01, 1.0, 50, 64
 DISPLACED = 0.95
@@ -114,18 +114,12 @@ def decouple(
         SelectedParameters(model, portion) as selected,
     ):
         model.eval()
-        original = [leaf.detach().clone() for leaf in selected.leaves]
+        start = _Farthest(threshold, torch.zeros(len(forget)), selected.leaves)
         for way in ways(task, model, forget, before, threshold):
-            if ends:
-                _move(model, selected, original)
-            end = _Farthest(threshold, torch.zeros(len(forget)), original)
-            ends.append(end)
-            batches: Iterator[Tensor] = iter(())
-            for step in range(1, ascent.most_steps + 1):
-                batch = next(batches, None)
-                if batch is None:
-                    batches = shuffled_batches(len(forget), BATCH, generator, pairs_needed=False)
-                    batch = next(batches)
+            _move(model, selected, start.leaves)
+            end = _Farthest(threshold, start.displacement, start.leaves)
+            batches = repeated_batches(len(forget), None, BATCH, generator)
+            for step, batch in enumerate(islice(batches, ascent.most_steps), 1):
                 selected.zero_gradients()
                 way(batch, step == 1).backward()
                 selected.collect_gradients()
@@ -135,22 +129,34 @@ def decouple(
                 steps, seen = steps + 1, seen + len(batch)
                 if step % ascent.check_every == 0 or step == ascent.most_steps:
                     end.look(displacements(task, model, forget, before), selected.leaves)
-                    if end.stalled or is_displaced(end.displacement, threshold):
-                        break
-            if is_displaced(end.displacement, threshold):
+                if end.arrived or end.stalled:
+                    break
+            ends.append(end)
+            if end.arrived:
                 break
-        end = max(ends, key=lambda one: (_share(one.displacement, threshold), float(one.displacement.mean())))
-        _move(model, selected, end.leaves)
-    return Decoupled(steps, seen, _share(end.displacement, threshold), float(end.displacement.mean()))
+        best = max(ends, key=lambda end: (end.share, end.mean))
+        _move(model, selected, best.leaves)
+    return Decoupled(steps, seen, best.share, best.mean)
 
 
 class _Farthest:
     """Where the answers had come farthest on one way, and how many looks ago."""
 
     def __init__(self, threshold: float, displacement: Tensor, leaves: list[Tensor]) -> None:
-        self.displacement, self.leaves = displacement, leaves
-        self._threshold, self._reached = threshold, (0.0, 0.0)
-        self._since = 0
+        self._threshold, self._since = threshold, 0
+        self._keep(displacement, leaves)
+
+    @property
+    def share(self) -> float:
+        return _share(self.displacement, self._threshold)
+
+    @property
+    def mean(self) -> float:
+        return float(self.displacement.mean())
+
+    @property
+    def arrived(self) -> bool:
+        return is_displaced(self.displacement, self._threshold)
 
     @property
     def stalled(self) -> bool:
@@ -158,11 +164,19 @@ class _Farthest:
 
     def look(self, displacement: Tensor, leaves: list[Tensor]) -> None:
         self._since += 1
-        reached = float(displacement.mean()), float(displacement.quantile(1 - DISPLACED))
-        grown = any(now > GROWTH * before for now, before in zip(reached, self._reached, strict=True))
+        now, before = _reached(displacement), _reached(self.displacement)
+        grown = any(one > GROWTH * other for one, other in zip(now, before, strict=True))
         if grown or is_displaced(displacement, self._threshold):
-            self.displacement, self._reached, self._since = displacement, reached, 0
-            self.leaves = [leaf.detach().clone() for leaf in leaves]
+            self._since = 0
+            self._keep(displacement, leaves)
+
+    def _keep(self, displacement: Tensor, leaves: list[Tensor]) -> None:
+        self.displacement = displacement
+        self.leaves = [leaf.detach().clone() for leaf in leaves]
+
+
+def _reached(displacement: Tensor) -> tuple[float, float]:
+    return float(displacement.mean()), float(displacement.quantile(1 - DISPLACED))
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -206,6 +207,12 @@ def shuffled_batches(count: int, batch_size: int, generator: torch.Generator, pa
     if pairs_needed and len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return iter(batches)
+
+
+def repeated_batches(count: int, passes: int | None, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Positions of the batches of so many passes, each shuffled anew when it begins; None: without an end."""
+    for _ in itertools.count() if passes is None else range(passes):
+        yield from shuffled_batches(count, batch_size, generator, pairs_needed=False)
 
 
 @contextmanager
