@@ -64,7 +64,7 @@ def train_cohort(
     if known.refused is not None and size != "auto":
         logger.info("clients are trained one by one: %s", known.refused)
     most = LARGEST if size == "auto" else size
-    if known.refused is not None or not alike(trainings) or (device.plain and most < 2):
+    if known.refused is not None or not alike(trainings) or one_by_one(size, device):
         return [train_one(one, device) for one in trainings]
     results: list[TrainingResult] = []
     parts = [trainings[start : start + most] for start in range(0, len(trainings), most)]
@@ -72,6 +72,11 @@ def train_cohort(
     for part in parts:
         results += _Cohort(part, known, size, device, next(uploads)).train()
     return results
+
+
+def one_by_one(size: Size, device: Device) -> bool:
+    """Whether no cohort is to be made of any clients: on a processor, `vmap` takes longer than they do in turn."""
+    return size == 1 or (size == "auto" and not device.plain and not device.cuda)
 
 
 def could_gain(training: LocalTraining, choices: Choices, device: Device) -> bool:
@@ -83,13 +88,12 @@ def train_one(training: LocalTraining, device: Device) -> TrainingResult:
     """`train_locally` where the device says."""
     if device.plain:
         return train_locally(*training)
-    if not_stackable(training.task, training.model, training.samples) is None:
+    if device.cuda and not_stackable(training.task, training.model, training.samples) is None:
         return _Cohort([training], Choice(), 1, device, next(_uploads([[training]], device))).train()[0]
     inputs, labels = device.upload(training.samples.inputs, training.samples.labels).wait()
     try:
         moved = training._replace(model=training.model.to(device.torch_device), samples=Samples(inputs, labels))
-        with device.autocast():
-            return train_locally(*moved)
+        return train_locally(*moved, device=device)
     finally:
         training.model.to("cpu")
 

@@ -56,6 +56,11 @@ class Device:
         return self == THIS_PROCESSOR
 
     @property
+    def cuda(self) -> bool:
+        """Whether it is a GPU."""
+        return self.torch_device.type == "cuda"
+
+    @property
     def torch_device(self) -> torch.device:
         """The name as torch's own type."""
         return torch.device(self.name)
