@@ -86,9 +86,9 @@ def could_gain(training: LocalTraining, choices: Choices, device: Device) -> boo
 
 def train_one(training: LocalTraining, device: Device) -> TrainingResult:
     """`train_locally` where the device says."""
-    if device.plain:
-        return train_locally(*training)
-    if device.cuda and not_stackable(training.task, training.model, training.samples) is None:
+    if not device.cuda:
+        return train_locally(*training, device=device)
+    if not_stackable(training.task, training.model, training.samples) is None:
         return _Cohort([training], Choice(), 1, device, next(_uploads([[training]], device))).train()[0]
     inputs, labels = device.upload(training.samples.inputs, training.samples.labels).wait()
     try:

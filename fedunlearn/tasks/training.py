@@ -141,9 +141,7 @@ def train_locally(
         pairs_needed = _start_training(model, portion, len(samples))
         shortened = None
         if selected.some_are_frozen:
-            shortened = ShortenedModel(
-                model, selected, loss, settings.local_epochs, len(samples), device.precision
-            )
+            shortened = ShortenedModel(model, selected, loss, settings.local_epochs, len(samples), device.precision)
         optimizer = make_optimizer(selected.leaves) if make_optimizer else descent(selected.leaves, settings)
         total, batches = torch.zeros((), dtype=torch.float64), 0
         for _ in range(settings.local_epochs):
