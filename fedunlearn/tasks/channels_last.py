@@ -43,8 +43,10 @@ def norms_channels_first(model: nn.Module) -> Iterator[None]:
 
 
 def _normalised(norm: nn.GroupNorm, images: Tensor) -> Tensor:
-    normal = functional.group_norm(images.contiguous(), norm.num_groups, norm.weight, norm.bias, norm.eps)
-    return normal.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else normal
+    groups = (norm.num_groups, norm.weight, norm.bias, norm.eps)
+    if images.dim() != 4 or images.device.type != "cpu":
+        return functional.group_norm(images, *groups)
+    return functional.group_norm(images.contiguous(), *groups).contiguous(memory_format=torch.channels_last)
 
 
 def images_channels_last(images: Tensor) -> Tensor:

@@ -308,7 +308,7 @@ def test_bfloat16_trains_float32_weights() -> None:
 
 
 def test_on_a_processor_only_a_number_makes_cohorts_of_another_precision() -> None:
-    """One after the other is quicker there, and does not depend on which clients an engine puts together."""
+    """One after the other, digests do not depend on which clients an engine puts together."""
     half, gpu = Device(precision="bfloat16"), Device("cuda", "bfloat16")
     assert one_by_one("auto", half) and not one_by_one(2, half)
     assert not one_by_one("auto", gpu) and not one_by_one("auto", THIS_PROCESSOR)
