@@ -5,8 +5,8 @@
 Processor seconds of one thread for a whole local training (one pass in batches of 32, forward, backward and optimiser,
 and what is done once a training), the least of some repetitions in which all variants take turns. Images are random,
 because time does not depend on values. The masked rows train a tenth of each layer's channels. "First" is what the
-first training of a variant takes, by the clock: of compiled ones, the making of code, unless torch finds it on disk from
-an earlier process.
+first training of a variant takes, by the clock: of compiled ones, the making of code, unless torch finds it on disk
+from an earlier process.
 """
 
 from __future__ import annotations

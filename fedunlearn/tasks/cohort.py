@@ -2,8 +2,8 @@
 
 There the clients lie side by side in one batch (`side_by_side`), because `torch.func.vmap` costs more than it saves.
 Before a number of clients is trained so, two of their batches are computed both ways: another bit anywhere, and they
-are trained one by one. `vmap` also judges whether a model can be stacked at all, and elsewhere (on a GPU; in bfloat16 or
-compiled, where a number of clients is asked for) it does the computing.
+are trained one by one. `vmap` also judges whether a model can be stacked at all, and elsewhere (on a GPU; in bfloat16
+or compiled, where a number of clients is asked for) it does the computing.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def train_cohort(
 def one_by_one(size: Size, device: Device) -> bool:
     """Whether no cohort is to be made of any clients.
 
-    On a processor in bfloat16 or compiled, none is unless a number asks for it: `vmap` gives other bits there, and which
-    clients meet, or what a measurement finds, would show in a digest.
+    On a processor in bfloat16 or compiled, none is unless a number asks for it: `vmap` gives other bits there, and
+    which clients meet, or what a measurement finds, would show in a digest.
     """
     return size == 1 or (size == "auto" and not device.plain and not device.cuda)
 

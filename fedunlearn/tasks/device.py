@@ -27,8 +27,8 @@ class Device:
     Args:
         name: "cpu", "cuda" or "cuda:N", as torch says it.
         precision: "bfloat16" computes layers in it where torch's autocast does so; parameters stay float32.
-        compile: let torch.compile make code for the step, which takes it up to a minute once; on a processor the step was
-            not found quicker with it.
+        compile: let torch.compile make code for the step, which takes it up to a minute once; on a processor no step
+            was found quicker with it.
     """
 
     name: str = "cpu"
