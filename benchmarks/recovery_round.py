@@ -150,8 +150,8 @@ def main() -> None:
             rounds += found[0]
             parts += found[1]
     lines = [
-        f"Local training in {arguments.precision} on {arguments.samples} samples in batches of {BATCH}; processor seconds of one thread, least "
-        f"of {arguments.repetitions};",
+        f"Local training in {arguments.precision} on {arguments.samples} samples in batches of {BATCH}; processor "
+        f"seconds of one thread, least of {arguments.repetitions};",
         f"torch {version('torch')}, Python {platform.python_version()}. The bytes are those of the tensors that move, "
         "one way.",
         "",
