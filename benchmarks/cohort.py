@@ -38,7 +38,7 @@ CASES = (
     ("groupnorm-cnn", (3, 32, 32)),
     ("resnet20", (3, 32, 32)),
 )
-BATCH_SIZES = (8, 32)
+BATCH_SIZES = (4, 8, 32)
 WIDTHS = (2, 4, 8, 16)
 TASK = ClassificationTask("random", "digits")
 

@@ -1,6 +1,7 @@
 """What a client's part of a recovery round costs, beside a dense round: time and bytes.
 
-    python benchmarks/recovery_round.py [--samples 320] [--repetitions 5] [--cifar FOLDER] [--out FILE]
+    python benchmarks/recovery_round.py [--samples 320] [--repetitions 5] [--precision float32]
+        [--cifar FOLDER] [--out FILE]
 
 Processor seconds of one thread, the least of some repetitions that take turns, one and two local epochs. The channels
 are drawn at random, the share of each layer that the ratio says; "first block untouched" leaves out those of the first
@@ -29,6 +30,7 @@ from fedunlearn.channels.packing import Portion, nbytes
 from fedunlearn.data.dataset import Dataset, Samples
 from fedunlearn.data.sources import load_dataset
 from fedunlearn.tasks.classification import ClassificationTask
+from fedunlearn.tasks.device import Device
 from fedunlearn.tasks.training import TrainingSettings, train_locally
 
 CASES = (("lenet", "mnist5k", 1), ("groupnorm-cnn", "images", 1), ("resnet20", "images", 3))
@@ -101,12 +103,13 @@ def measure(network: str, data: str, first: int, arguments: argparse.Namespace) 
     portions |= {f"{ratio}": random_portion(layout, ratio) for ratio in RATIOS}
     portions[UNTOUCHED] = random_portion(layout, 0.1, first)
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    device = Device(precision=arguments.precision)
 
     def round_of(portion: Portion | None, epochs: int) -> Callable[[], object]:
         def work() -> None:
             model.load_state_dict(start)
             recipe = TrainingSettings(local_epochs=epochs, learning_rate=0.01, batch_size=BATCH)
-            train_locally(TASK, model, samples, recipe, torch.Generator().manual_seed(0), portion=portion)
+            train_locally(TASK, model, samples, recipe, torch.Generator().manual_seed(0), portion, device=device)
 
         return work
 
@@ -134,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=320)
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the rounds")
     parser.add_argument("--cifar", type=Path, default=None, help="folder of images, one folder a class")
     parser.add_argument("--networks", nargs="*", default=[network for network, _, _ in CASES])
     parser.add_argument("--out", type=Path, default=None)
@@ -146,8 +150,8 @@ def main() -> None:
             rounds += found[0]
             parts += found[1]
     lines = [
-        f"Local training on {arguments.samples} samples in batches of {BATCH}; processor seconds of one thread, least "
-        f"of {arguments.repetitions};",
+        f"Local training in {arguments.precision} on {arguments.samples} samples in batches of {BATCH}; processor "
+        f"seconds of one thread, least of {arguments.repetitions};",
         f"torch {version('torch')}, Python {platform.python_version()}. The bytes are those of the tensors that move, "
         "one way.",
         "",

@@ -104,6 +104,12 @@ class Contender:
 CONTENDERS = (
     Contender("fedunlearn, inline", "fedunlearn_engine.py", options=(("workers", 0),)),
     Contender("fedunlearn, 2 workers", "fedunlearn_engine.py", options=(("workers", 2),)),
+    Contender(
+        "fedunlearn, 2 workers, bfloat16",
+        "fedunlearn_engine.py",
+        options=(("workers", 2), ("precision", "bfloat16")),
+        kinds=("train",),
+    ),
     Contender("limit: numpy streaming sum", "numpy_sum.py", kinds=("no-op",), limit=True),
     Contender("limit: shared-memory pool by hand, 2 processes", "shared_memory_pool.py", kinds=("no-op",), limit=True),
     Contender("limit: plain PyTorch loop, 2 processes", "plain_torch.py", kinds=("train",), limit=True),

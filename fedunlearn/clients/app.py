@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 
 import torch
 from flwr.app import Context, Message
@@ -64,18 +64,18 @@ def _phase_messages() -> set[tuple[str, str]]:
 
 
 def _behind_guard(handler: SiteHandler, site_of: SiteOf) -> Callable[[Message, Context], Message]:
-    def handle(message: Message, context: Context) -> Message:
-        return handler(message, site_of(context))
+    def answer(message: Message, context: Context) -> Message:
+        # Found once a message: it is looked for by all the settings.
+        site = cache(partial(site_of, context))
+        guard = guarded(
+            lambda message, _: handler(message, site()),
+            lambda _: {group.layer: group.channels for group in site().layout.groups},
+            lambda _: site().classes,
+            lambda _: site().features,
+        )
+        return guard(message, context)
 
-    def channels(context: Context) -> Mapping[str, int]:
-        return {group.layer: group.channels for group in site_of(context).layout.groups}
-
-    return guarded(
-        handle,
-        channels,
-        lambda context: site_of(context).classes,
-        lambda context: site_of(context).features,
-    )
+    return answer
 
 
 app = client_app()

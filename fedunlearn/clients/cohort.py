@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 from fedunlearn.clients import handlers
 from fedunlearn.clients.site import Site
 from fedunlearn.strategies.method import TrainsLocally
-from fedunlearn.tasks.cohort import could_gain, train_cohort
+from fedunlearn.tasks.cohort import could_gain, one_by_one, train_cohort
 from fedunlearn.tasks.cohort_choice import Choices
 from fedunlearn.tasks.local_training import LocalTraining
 from fedunlearn.tasks.training import TrainingResult
@@ -58,7 +58,7 @@ class CohortApp(ClientApp):
             return None
         sites = [self._site_of(context) for context in contexts]
         first = sites[0]
-        if first.cohort == 1 or len({site.client for site in sites}) < len(sites):
+        if one_by_one(first.cohort, first.device) or len({site.client for site in sites}) < len(sites):
             return None
         begin = _prepared(messages[0], first)
         if begin is None or not could_gain(begin.training, self._choices, first.device):

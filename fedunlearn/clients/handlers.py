@@ -46,7 +46,7 @@ from fedunlearn.strategies.content import (
 from fedunlearn.strategies.method import ModelState, Phase, Reply, Work, methods
 from fedunlearn.tasks.cohort import train_one
 from fedunlearn.tasks.local_training import LocalTraining
-from fedunlearn.tasks.training import TrainingResult, train_locally
+from fedunlearn.tasks.training import TrainingResult
 
 logger = logging.getLogger("fedunlearn.clients")
 
@@ -95,7 +95,7 @@ def acknowledge(message: Message, site: Site) -> Message:
 def train(message: Message, site: Site) -> Message:
     """An ordinary round of local training, without anything that a filed request names."""
     training = ordinary_training(message, site)
-    result = train_locally(*training) if site.device.plain else train_one(training, site.device)
+    result = train_one(training, site.device)
     return trained(message, site, training, result)
 
 

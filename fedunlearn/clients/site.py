@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ class Site:
     @property
     def features(self) -> int:
         """How many numbers go into the output layer."""
-        return int(self.blank.state_dict()[self.layout.output[0]].shape[1])
+        return int(attrgetter(self.layout.output[0])(self.blank).shape[1])
 
     def load(self, state: ModelState) -> nn.Module:
         """The federation's model with `state` in it. Raises ClientError when it does not fit."""

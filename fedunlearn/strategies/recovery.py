@@ -10,7 +10,7 @@ from fedunlearn.strategies.aggregation import average
 from fedunlearn.strategies.method import Down, Phase, Reply, State, Work
 from fedunlearn.tasks.cohort import train_one
 from fedunlearn.tasks.local_training import LocalTraining
-from fedunlearn.tasks.training import TrainingResult, TrainingSettings, train_locally
+from fedunlearn.tasks.training import TrainingResult, TrainingSettings
 
 
 def local_recipe(training: TrainingSettings, settings: UnlearnSettings) -> TrainingSettings:
@@ -42,8 +42,7 @@ class Recovery:
     def __call__(self, work: Work) -> Reply:
         """One client's recovery, by itself."""
         training = self.training(work)
-        result = train_locally(*training) if work.device.plain else train_one(training, work.device)
-        return self.told(work, result)
+        return self.told(work, train_one(training, work.device))
 
     def training(self, work: Work) -> LocalTraining:
         """What is to be trained."""

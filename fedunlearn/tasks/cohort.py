@@ -2,8 +2,8 @@
 
 There the clients lie side by side in one batch (`side_by_side`), because `torch.func.vmap` costs more than it saves.
 Before a number of clients is trained so, two of their batches are computed both ways: another bit anywhere, and they
-are trained one by one. `vmap` also judges whether a model can be stacked at all, and elsewhere (on a GPU, in bfloat16,
-compiled) it does the computing.
+are trained one by one. `vmap` also judges whether a model can be stacked at all, and elsewhere (on a GPU; in bfloat16
+or compiled, where a number of clients is asked for) it does the computing.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def train_cohort(
     if known.refused is not None and size != "auto":
         logger.info("clients are trained one by one: %s", known.refused)
     most = LARGEST if size == "auto" else size
-    if known.refused is not None or not alike(trainings) or (device.plain and most < 2):
+    if known.refused is not None or not alike(trainings) or one_by_one(size, device):
         return [train_one(one, device) for one in trainings]
     results: list[TrainingResult] = []
     parts = [trainings[start : start + most] for start in range(0, len(trainings), most)]
@@ -74,6 +74,15 @@ def train_cohort(
     return results
 
 
+def one_by_one(size: Size, device: Device) -> bool:
+    """Whether no cohort is to be made of any clients.
+
+    On a processor in bfloat16 or compiled, none is unless a number asks for it: `vmap` gives other bits there, and
+    which clients meet, or what a measurement finds, would show in a digest.
+    """
+    return size == 1 or (size == "auto" and not device.plain and not device.cuda)
+
+
 def could_gain(training: LocalTraining, choices: Choices, device: Device) -> bool:
     """Whether, for all that is known, a cohort of trainings such as this one may be of use."""
     return _known(training, choices, device, exact=True).refused is None
@@ -81,15 +90,14 @@ def could_gain(training: LocalTraining, choices: Choices, device: Device) -> boo
 
 def train_one(training: LocalTraining, device: Device) -> TrainingResult:
     """`train_locally` where the device says."""
-    if device.plain:
-        return train_locally(*training)
+    if not device.cuda:
+        return train_locally(*training, device=device)
     if not_stackable(training.task, training.model, training.samples) is None:
         return _Cohort([training], Choice(), 1, device, next(_uploads([[training]], device))).train()[0]
     inputs, labels = device.upload(training.samples.inputs, training.samples.labels).wait()
     try:
         moved = training._replace(model=training.model.to(device.torch_device), samples=Samples(inputs, labels))
-        with device.autocast():
-            return train_locally(*moved)
+        return train_locally(*moved, device=device)
     finally:
         training.model.to("cpu")
 

@@ -137,6 +137,8 @@ class SelectedParameters:
 
     def _find_layers(self, model: nn.Module) -> None:
         """The layers whose rows are computed by themselves, and whose leaves then get their gradient directly."""
+        if not self._partial:
+            return
         index = {id(partial.parameter): number for number, partial in enumerate(self._partial)}
         held = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
         for module in model.modules():

@@ -88,6 +88,7 @@ class _LinearRows(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         inputs, weight, rows = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, len(weight))
+        inputs, weight = _alike(gradient, inputs, weight)
         selected = gradient.index_select(1, rows)
         of_inputs = gradient.mm(weight).view(inputs.shape) if ctx.needs_input_grad[0] else None
         of_leaf = selected.t().mm(inputs.reshape(-1, inputs.shape[-1]))
@@ -107,6 +108,7 @@ class _ConvolutionRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         inputs, leaf, weight, rows = ctx.saved_tensors
+        inputs, leaf, weight = _alike(gradients[0], inputs, leaf, weight)
         of_inputs = None
         if ctx.needs_input_grad[0]:
             of_inputs = _gradients(gradients[0], inputs, weight, ctx.how, [True, False, False])[0]
@@ -114,6 +116,11 @@ class _ConvolutionRows(torch.autograd.Function):
         of_leaf = _gradients(selected, inputs, leaf, ctx.how, [False, True, False])[1]
         of_bias = selected.flatten(2).sum((0, 2)) if ctx.needs_input_grad[2] else None
         return of_inputs, of_leaf, of_bias, None, None, None, None
+
+
+def _alike(gradient: Tensor, *tensors: Tensor) -> list[Tensor]:
+    """The tensors in the precision of the gradient, in which the layer computed under autocast."""
+    return [tensor.to(gradient.dtype) for tensor in tensors]
 
 
 def _gradients(

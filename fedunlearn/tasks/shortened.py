@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from fedunlearn.tasks.channels_last import images_channels_last
+from fedunlearn.tasks.device import Precision
 from fedunlearn.tasks.frozen_layers import FrozenLayers, cut
 from fedunlearn.tasks.selected_parameters import SelectedParameters
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
-CLOSE = 1e-3
+CLOSE = {"float32": 1e-3, "bfloat16": 3e-2}
 """Both ways round differently; one that misses something is further off than this share of the gradient."""
 
 # Architecture, and what of it moves -> whether the short way was seen to give the same there; trying takes two steps.
@@ -33,14 +34,24 @@ class ShortenedModel:
         loss: as it will be called.
         epochs: passes over the samples.
         samples: how many there are.
+        precision: in which `loss` computes.
     """
 
-    def __init__(self, model: nn.Module, selected: SelectedParameters, loss: Loss, epochs: int, samples: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        selected: SelectedParameters,
+        loss: Loss,
+        epochs: int,
+        samples: int,
+        precision: Precision = "float32",
+    ) -> None:
         self._model = model
         self._selected = selected
         self._loss = loss
         self._epochs = epochs
         self._samples = samples
+        self._precision = precision
         self._cut: FrozenLayers | None = cut(model, selected.moving)
         self._tried = False
 
@@ -68,7 +79,7 @@ class ShortenedModel:
     def _try(self, inputs: Tensor, labels: Tensor, positions: Tensor) -> None:
         self._tried = True
         moving = sorted(name for name, one in self._model.named_parameters() if one in self._selected.moving)
-        key = (type(self._model).__module__, repr(self._model), *moving)
+        key = (self._precision, type(self._model).__module__, repr(self._model), *moving)
         if key not in _seen:
             _seen[key] = self._gives_the_same(inputs, labels, positions)
         if not _seen[key]:
@@ -86,7 +97,8 @@ class ShortenedModel:
         except Exception:
             # The plain way works, and is taken.
             return False
-        return all(_close(one, another) for one, another in zip(expected, found, strict=True))
+        close = CLOSE[self._precision]
+        return all(_close(one, another, close) for one, another in zip(expected, found, strict=True))
 
     def _step(self, model: nn.Module, inputs: Tensor, labels: Tensor) -> list[Tensor | None]:
         """Losses and the leaves' gradients; nothing is left changed, random state and statistics included."""
@@ -104,7 +116,7 @@ class ShortenedModel:
         return found
 
 
-def _close(expected: Tensor | None, found: Tensor | None) -> bool:
+def _close(expected: Tensor | None, found: Tensor | None, close: float) -> bool:
     if expected is None or found is None:
         return expected is found
     if expected.shape != found.shape:
@@ -112,4 +124,4 @@ def _close(expected: Tensor | None, found: Tensor | None) -> bool:
     # A training that has diverged is let be.
     if not bool(torch.isfinite(expected).all()):
         return torch.equal(torch.isfinite(expected), torch.isfinite(found))
-    return float((expected - found).norm()) <= CLOSE * float(expected.norm()) + 1e-6
+    return float((expected - found).norm()) <= close * float(expected.norm()) + 1e-6

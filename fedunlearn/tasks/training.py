@@ -17,7 +17,8 @@ from fedunlearn.config import FederationSettings
 from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError, SettingsError
 from fedunlearn.tasks.base import LogitsTask, LossFromLogits, Task
-from fedunlearn.tasks.channels_last import weights_channels_last
+from fedunlearn.tasks.channels_last import norms_channels_first, weights_channels_last
+from fedunlearn.tasks.device import THIS_PROCESSOR, Device
 from fedunlearn.tasks.randomness import isolated_seed
 from fedunlearn.tasks.selected_parameters import SelectedParameters
 from fedunlearn.tasks.shortened import ShortenedModel
@@ -108,6 +109,7 @@ def train_locally(
     loss: Loss | None = None,
     anchor: Mapping[str, Tensor] | None = None,
     make_optimizer: MakeOptimizer | None = None,
+    device: Device = THIS_PROCESSOR,
 ) -> TrainingResult:
     """Train `model` in place on `samples`, shuffled by `generator`, which also decides about dropout.
 
@@ -119,6 +121,7 @@ def train_locally(
         anchor: parameters by name that FedProx pulls towards; None: the model as it was handed in.
         make_optimizer: makes, of the tensors that may change, what replaces the settings' gradient descent (its
             rate, momentum and weight decay then count for nothing).
+        device: how to compute; model and samples are there already.
 
     Raises:
         DataError: there are no samples.
@@ -126,18 +129,20 @@ def train_locally(
     """
     if len(samples) == 0:
         raise DataError("there is nothing to train on: no sample is left outside what is held out.")
-    loss = loss or task.loss
+    loss = _computed_on(device, loss or task.loss)
+    half = device.precision == "bfloat16"
     with (
         modes_kept(model),
         isolated_seed(_next_number(generator)),
         SelectedParameters(model, portion, settings.proximal_mu, anchor) as selected,
-        weights_channels_last(model) if selected.some_are_frozen else nullcontext(),
+        weights_channels_last(model) if half or selected.some_are_frozen else nullcontext(),
+        norms_channels_first(model) if half else nullcontext(),
         _buffers_kept(model, portion),
     ):
         pairs_needed = _start_training(model, portion, len(samples))
         shortened = None
         if selected.some_are_frozen:
-            shortened = ShortenedModel(model, selected, loss, settings.local_epochs, len(samples))
+            shortened = ShortenedModel(model, selected, loss, settings.local_epochs, len(samples), device.precision)
         optimizer = make_optimizer(selected.leaves) if make_optimizer else descent(selected.leaves, settings)
         total, batches = torch.zeros((), dtype=torch.float64), 0
         for _ in range(settings.local_epochs):
@@ -188,6 +193,20 @@ def descent(leaves: list[Tensor], settings: TrainingSettings) -> torch.optim.Opt
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
     )
+
+
+def _computed_on(device: Device, loss: Loss) -> Loss:
+    """`loss`, compiled and in the precision that is asked for."""
+    if device.plain:
+        return loss
+    compiled = device.compiled(loss)
+
+    def computed(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+        # Weights that it has converted, autocast takes for those of the next step too, unless it ends before.
+        with device.autocast():
+            return compiled(model, inputs, labels)
+
+    return computed
 
 
 def _inputs(task: Task, samples: Samples, batch: Tensor) -> Tensor:

@@ -70,6 +70,7 @@ def test_what_is_not_training_is_answered_singly(app, contexts, train_content, k
 def test_nothing_is_answered_together_that_should_not_be(app, contexts, train_content, phase_content) -> None:
     asked = messages(train_content)
     assert app.batch(asked, contexts(cohort=1)) is None
+    assert app.batch(asked, contexts(precision="bfloat16")) is None
     assert app.batch(asked[:1], contexts((0,))) is None
     assert app.batch(asked[:2], contexts((1, 1))) is None
     mixed = [*asked[:2], *messages(phase_content(), "train.recover")[2:]]

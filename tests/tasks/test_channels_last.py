@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from fedunlearn.tasks.channels_last import images_channels_last, weights_channels_last
+from fedunlearn.tasks.channels_last import images_channels_last, norms_channels_first, weights_channels_last
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 1, 4, 5), (0, 3, 4, 5)])
@@ -45,3 +45,31 @@ def test_weights_come_back_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError), weights_channels_last(layer):
         1 / 0  # noqa: B018
     assert layer.weight.is_contiguous()
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 5, 3), (2, 8, 7), (4, 8)])
+def test_group_norm_gives_the_same_numbers_and_goes_on_channels_last(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.GroupNorm(2, 8))
+    images = images_channels_last(torch.randn(shape)).bfloat16().requires_grad_()
+    weights = torch.randn(shape)
+
+    def step() -> list[Tensor]:
+        output = model(images)
+        return [output, *torch.autograd.grad((output * weights).sum(), [images, *model.parameters()])]
+
+    expected = step()
+    with norms_channels_first(model):
+        found = step()
+    assert len(shape) != 4 or found[0].is_contiguous(memory_format=torch.channels_last)
+    for one, another in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, another, rtol=2e-2, atol=2e-2)
+
+
+def test_group_norm_is_itself_again_afterwards_and_somebodys_own_is_left_alone() -> None:
+    model = nn.Sequential(nn.GroupNorm(2, 8), nn.GroupNorm(2, 8))
+    own = model[1].forward = lambda images: images
+    with pytest.raises(ZeroDivisionError), norms_channels_first(model):
+        assert "forward" in vars(model[0]) and model[1].forward is own
+        1 / 0  # noqa: B018
+    assert "forward" not in vars(model[0]) and model[1].forward is own

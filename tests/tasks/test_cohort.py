@@ -18,7 +18,7 @@ from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError, SettingsError
 from fedunlearn.models import networks
 from fedunlearn.tasks import ClassificationTask, cohort
-from fedunlearn.tasks.cohort import could_gain, train_cohort, train_one
+from fedunlearn.tasks.cohort import could_gain, one_by_one, train_cohort, train_one
 from fedunlearn.tasks.cohort_choice import Choice, Choices
 from fedunlearn.tasks.device import THIS_PROCESSOR, Device
 from fedunlearn.tasks.local_training import LocalTraining
@@ -307,6 +307,19 @@ def test_bfloat16_trains_float32_weights() -> None:
     assert second.batches == 20 and furthest(made, single[:1] + made[1:]) > 0
 
 
+def test_on_a_processor_only_a_number_makes_cohorts_of_another_precision() -> None:
+    """One after the other, digests do not depend on which clients an engine puts together."""
+    half, gpu = Device(precision="bfloat16"), Device("cuda", "bfloat16")
+    assert one_by_one("auto", half) and not one_by_one(2, half)
+    assert not one_by_one("auto", gpu) and not one_by_one("auto", THIS_PROCESSOR)
+    assert all(one_by_one(1, device) for device in (half, gpu, THIS_PROCESSOR))
+    together, alone = (trainings(network("groupnorm-cnn"), (40, 33)) for _ in range(2))
+    train_cohort(together, device=half)
+    for one in alone:
+        train_locally(*one, device=half)
+    assert_equal(together, alone)
+
+
 def test_a_model_that_cannot_be_stacked_trains_elsewhere_by_itself() -> None:
     made = trainings(with_batch_norm, (40, 40), TrainingSettings(2, 0.05, batch_size=8))
     results = train_cohort(made, 2, device=Device(precision="bfloat16"))
@@ -319,11 +332,14 @@ def test_a_compiled_step_is_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     compile = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function: compile(function, backend="eager"))
     how = TrainingSettings(1, 0.05, batch_size=8)
-    alone, together = (trainings(network("lenet"), (16, 16), how) for _ in range(2))
+    alone, together, compiled = (trainings(network("lenet"), (16, 16), how) for _ in range(3))
     for one in alone:
         train_locally(*one)
     train_cohort(together, 2, device=Device(compile=True))
     assert furthest(alone, together) < 1e-5
+    for one in compiled:
+        train_one(one, Device(compile=True))
+    assert furthest(alone, compiled) < 1e-5
 
 
 def test_known_refusals_cost_nothing() -> None:

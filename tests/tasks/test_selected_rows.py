@@ -72,6 +72,27 @@ def test_a_linear_layers_rows_are_those_of_the_whole(shape: tuple[int, ...], bia
     compare(nn.Linear(4, 9, bias=bias), torch.randn(shape).requires_grad_(), torch.tensor([0, 3, 8]))
 
 
+@pytest.mark.parametrize("layer", [nn.Conv2d(3, 8, 3), nn.Linear(6, 8)])
+def test_under_autocast_rows_are_those_of_the_whole(layer: nn.Module) -> None:
+    """The layer then computes in bfloat16, and gradients of float32 come of it."""
+    rows = torch.tensor([0, 3, 7])
+    inputs = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+
+    def outputs() -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return layer(inputs)
+
+    every = torch.autograd.grad(outputs().square().sum(), [*layer.parameters(), inputs])
+    leaves = [parameter.detach()[rows].requires_grad_() for parameter in layer.parameters()]
+    for parameter in layer.parameters():
+        parameter.requires_grad_(False)
+    SelectedRows(layer, rows, *leaves).attach()
+    found = torch.autograd.grad(outputs().square().sum(), [*leaves, inputs])
+    for one, another in zip(found, (every[0][rows], every[1][rows], every[2]), strict=True):
+        assert one.dtype == torch.float32
+        assert float((one - another).norm()) < 0.01 * float(another.norm())
+
+
 def test_a_frozen_bias_and_inputs_that_want_no_gradient_get_none() -> None:
     layer = nn.Conv2d(2, 6, 3)
     for parameter in layer.parameters():

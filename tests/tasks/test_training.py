@@ -18,6 +18,7 @@ from fedunlearn.data.dataset import Samples
 from fedunlearn.errors import DataError
 from fedunlearn.models import networks
 from fedunlearn.tasks import ClassificationTask
+from fedunlearn.tasks.device import Device
 from fedunlearn.tasks.randomness import isolated_seed
 from fedunlearn.tasks.training import TrainingSettings, evaluate, train_locally
 
@@ -167,6 +168,27 @@ def test_selected_rows_move_as_if_frozen_ones_were_put_back() -> None:
     for name, tensor in state_of(expected).items():
         # Rows by themselves are summed in another order.
         assert torch.allclose(state_of(model)[name], tensor, rtol=0, atol=2e-6), name
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ["lenet", "groupnorm-cnn", "batch-norm"])
+def test_bfloat16_goes_where_float32_goes(name: str, masked: bool) -> None:
+    """Its second step starts where the first one ended: from the first weights, it would be twice as far away."""
+    how = TrainingSettings(local_epochs=1, learning_rate=0.05, momentum=0.9, batch_size=12)
+    start, portion = state_of(network(name)), None
+    if masked:
+        layout = channel_layout(network(name), torch.zeros(1, 1, 8, 8))
+        portion = ChannelMask({group.layer: torch.tensor([1, 2]) for group in layout.groups}).portion(layout)
+    ends: list[Tensor] = []
+    for precision in ("float32", "bfloat16"):
+        model = network(name)
+        train_locally(TASK, model, samples(), how, shuffled(), portion, device=Device(precision=precision))
+        moved = {n: parameter.detach() - start[n] for n, parameter in model.named_parameters()}
+        ends.append(torch.cat([one.flatten() for one in moved.values()]))
+    assert 0 < float((ends[1] - ends[0]).norm()) < 0.05 * float(ends[0].norm())
+    for n, one in moved.items() if portion is not None else ():
+        rows = portion.rows.get(n, torch.empty(0, dtype=torch.int64))
+        assert rows is None or not one.index_fill(0, rows, 0.0).any(), n
 
 
 def test_the_proximal_pull() -> None:

@@ -35,6 +35,7 @@ def settings_of(job: dict[str, Any]) -> FederationSettings:
         network=job["network"],
         rounds=job["rounds"] + 1,
         workers=job["workers"],
+        precision=job.get("precision", "float32"),
     )
 
 
