@@ -176,7 +176,7 @@ def _evidence(found: tuple[Finding, ...], state: str) -> list[str]:
     if state == "cannot-tell":
         return [
             "The original model and the one retrained without the data answer alike wherever memory would "
-            "show, or the retrained one knows the data better: there is nothing that unlearning could be seen to remove."
+            "show, or the retrained one knows the data better: there is nothing that could be seen to go."
         ]
     words = {
         "reached": "as good as there",
