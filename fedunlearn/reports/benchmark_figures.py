@@ -96,10 +96,10 @@ def trade_off(cell: CellAggregate) -> Figure | None:
         if cell.band is not None and cell.band.distance is not None:
             label = None if many else WITHIN
             axes.axhspan(0, cell.band.distance.most, color=GRID, alpha=0.6, linewidth=0, zorder=0, label=label)
-        if many:
-            _number(axes, means, numbers)
         axes.set_xlabel(title, fontsize=11, color=TEXT)
         _distance_axis(axes)
+        if many:
+            _number(axes, means, numbers)
     grid[0].set_ylabel("mean distance to retrained", fontsize=11, color=TEXT)
     for axes in grid[1:]:
         axes.set_ylabel("")

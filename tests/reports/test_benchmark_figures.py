@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fedunlearn.reports.aggregate import CellAggregate, aggregate
-from fedunlearn.reports.benchmark_figures import distance_by_round, pareto_front, trade_off
+from fedunlearn.reports.benchmark_figures import NEAR, distance_by_round, pareto_front, trade_off
 
 
 @pytest.fixture
@@ -68,8 +68,19 @@ def test_many_models_are_listed_from_far_to_near_with_the_numbers_of_the_picture
     original, retrained = (document["models"][name] for name in ("original", "retrained"))
     models: dict[str, Any] = {"original": original, "retrained": retrained}
     for number in range(25):
-        cost = {**original["cost"], "client_epochs": 3, "bytes_up": 1000 + 10 * number, "bytes_down": 1000}
-        models[f"method-{number}"] = {**retrained, "test_accuracy": 0.9 - 0.01 * number, "cost": cost}
+        cost = {
+            **original["cost"],
+            "client_epochs": 3,
+            "bytes_up": 1000 + 10 * number,
+            "bytes_down": 1000,
+        }
+        # From a thousandth to a half: what is far apart on the picture's axis lies close on an even one.
+        less = {
+            key: retrained[key] - 0.001 * 1.3**number
+            for key in retrained
+            if key.endswith("_accuracy") and retrained[key]
+        }
+        models[f"method-{number}"] = {**retrained, **less, "cost": cost}
     models["retrained-band-1"] = {**retrained, "test_accuracy": 0.93}
     (cell,) = aggregate([{"cell": "", "seed": 0, "models": models, "rounds": {}, "band": ["retrained-band-1"]}])
     figure = trade_off(cell)
@@ -85,6 +96,13 @@ def test_many_models_are_listed_from_far_to_near_with_the_numbers_of_the_picture
     for told in shown.values():
         numbers = [number for text in told for number in numbers_in(text)]
         assert sorted(numbers) == list(range(1, 27)), "each number once, alone or in a range"
+    far = sorted(
+        (one.distance.mean for name, one in cell.models.items() if name != "original" and one.distance), reverse=True
+    )
+    for axes in figure.axes:
+        for text in axes.texts:
+            heights = [axes.transData.transform((0, far[number - 1]))[1] for number in numbers_in(text.get_text())]
+            assert max(heights) - min(heights) < 2 * NEAR, "in one row stand marks that lie together"
     looks = {(line.get_color(), line.get_marker()) for line in legend.legend_handles if hasattr(line, "get_marker")}  # type: ignore[union-attr]
     assert len(looks) == 26, "no two look alike"
 
