@@ -45,8 +45,8 @@ class DecoupleRetain:
     Lambda is the 95 % quantile of the original's errors on images that those who stay hold out, read off pooled
     histograms: a displacement that large cannot be the model's usual error. The target takes at most `max_steps` (50)
     steps of length `step` (0.01) times a gradient clipped to `clip` (1), looks at its outputs every `check_every` (1)
-    steps, uploads once, and may leave. Errors and displacements are root mean squares; of a classifier they are those
-    of its probabilities.
+    steps, tries another way out where the first ends short (`decoupling_ways`), uploads once, and may leave. Errors
+    and displacements are root mean squares; of a classifier they are those of its probabilities.
 
     Options: `stop` of the retention rounds: "never" (all rounds), "settled" (held-out error no longer falls) or
     "original" (it is back at the original's + 2 %); `channels`: "all" move, or those "selected" by localisation and

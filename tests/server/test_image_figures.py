@@ -41,8 +41,9 @@ def test_the_ledger_holds_what_the_target_told_of_its_step(served) -> None:
     federation, _, summary = served
     [row] = [row for row in federation._session().ledger.phases(summary.branch) if "decouple" in row.name]
     assert row.result["displaced"].keys() == row.result["batches"].keys() == {"0"}
-    # It ends at 95 %, at the last step that is allowed, or where answers have come no farther for some looks.
-    assert row.result["displaced"]["0"] >= 0.95 or PATIENCE < row.result["batches"]["0"] <= OPTIONS["max_steps"]
+    # Each of two ways ends at 95 %, at the last step that is allowed, or where answers have come no farther.
+    steps = row.result["batches"]["0"] / 2
+    assert row.result["displaced"]["0"] >= 0.95 or PATIENCE < steps <= OPTIONS["max_steps"]
     assert row.result["displacement"]["0"] > 0 and "sigma" not in row.result
 
 
