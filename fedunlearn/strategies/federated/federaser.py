@@ -41,6 +41,8 @@ class FedEraser:
     options: frozenset[str] = frozenset({"interval", "calibration"})
     training_hook: TrainingHook = KEEP
     own_rounds: bool = True
+    messages: frozenset[str] = frozenset({"train.calibrate"})
+    """Of one kept round nothing is replayed, so that phases alone do not name it."""
 
     def phases(self, settings: UnlearnSettings, rounds: int) -> Sequence[Phase]:
         """The mean of the first kept models, then one calibrated step for each further kept round."""
