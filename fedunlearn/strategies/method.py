@@ -285,7 +285,7 @@ class Method(Protocol):
         needs_with: settings -> what certain options need beyond that (may be absent: nothing).
         options: names of its options (may be absent: then any is let through); see `checked_phases`.
         training_hook: what it needs done during training (may be absent: nothing).
-        messages: what it sends only with certain options, by name (may be absent: nothing).
+        messages: what it sends only with certain options or in more rounds than one, by name (may be absent: nothing).
         earnest: whether it is meant to serve requests; false for controls and baselines (may be absent: it is).
         share_of_model: settings -> the share of the model that moves in a round; `local_epochs`: settings and the
             federation's training -> passes of a round; `estimate`: settings and `Facts` -> its `Estimate` (all may be
