@@ -90,11 +90,10 @@ def ways(task: Task, model: nn.Module, forget: Samples, before: Tensor, threshol
         before: what `fedunlearn.tasks.outputs.answers` gives for `forget`.
         threshold: lambda, a root mean square distance.
     """
-    one = task.inputs(forget.inputs[:1])
-    with torch.enable_grad():
-        differentiable = isinstance(task, ImageToImageTask) and answer(task, model, one).requires_grad
-    if not (differentiable and isinstance(task, ImageToImageTask)):
-        # A classifier's, and a diffusion model's, which answers with averages of its parameters.
-        return [Loss(task, model, forget)]
-    error = Error(task, model, forget)
-    return [error, OtherWay(error, before, threshold)]
+    if isinstance(task, ImageToImageTask):
+        with torch.enable_grad():
+            differentiable = answer(task, model, task.inputs(forget.inputs[:1])).requires_grad
+        if differentiable:
+            error = Error(task, model, forget)
+            return [error, OtherWay(error, before, threshold)]
+    return [Loss(task, model, forget)]

@@ -7,7 +7,6 @@ layers stay those of the retained samples, and nothing is dropped out.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,7 +23,7 @@ from fedunlearn.tasks.training import (
     TrainingSettings,
     descent,
     modes_kept,
-    shuffled_batches,
+    repeated_batches,
     train_locally,
 )
 
@@ -178,18 +177,12 @@ class _ForgetBatches:
         ahead = torch.Generator()
         ahead.set_state(generator.get_state())
         seed = derive_seed(int(torch.randint(2**62, (), generator=ahead)), "forget-batches")
-        self._generator = torch.Generator().manual_seed(seed)
-        self._count, self._size = count, size
-        self._pass: Iterator[Tensor] = iter(())
+        self._batches = repeated_batches(count, None, size, torch.Generator().manual_seed(seed))
         self.present = torch.empty(0, dtype=torch.int64)
         self.advance()
 
     def advance(self) -> None:
-        following = next(self._pass, None)
-        if following is None:
-            self._pass = shuffled_batches(self._count, self._size, self._generator, pairs_needed=False)
-            following = next(self._pass)
-        self.present = following
+        self.present = next(self._batches)
 
 
 def _counting(make_optimizer: MakeOptimizer, *counted: _Gates | _ForgetBatches) -> MakeOptimizer:

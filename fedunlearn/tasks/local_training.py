@@ -12,7 +12,7 @@ from fedunlearn.channels.packing import Portion
 from fedunlearn.data.dataset import Samples
 from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.device import Device
-from fedunlearn.tasks.training import TrainingSettings, shuffled_batches
+from fedunlearn.tasks.training import TrainingSettings, repeated_batches
 
 
 class LocalTraining(NamedTuple):
@@ -27,13 +27,8 @@ class LocalTraining(NamedTuple):
 
     def batches(self) -> list[Tensor]:
         """Positions of all batches of all passes, drawn as `train_locally` draws them."""
-        return [
-            batch
-            for _ in range(self.settings.local_epochs)
-            for batch in shuffled_batches(
-                len(self.samples), self.settings.batch_size, self.generator, pairs_needed=False
-            )
-        ]
+        settings = self.settings
+        return list(repeated_batches(len(self.samples), settings.local_epochs, settings.batch_size, self.generator))
 
     def key(self, device: Device) -> tuple[Hashable, ...]:
         """Everything that decides which operations a step consists of, and their shapes."""

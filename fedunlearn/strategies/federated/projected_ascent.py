@@ -32,7 +32,7 @@ from fedunlearn.strategies.option import positive, whole
 from fedunlearn.strategies.recovery import RECOVER, local_recipe, send_with_arrays
 from fedunlearn.tasks.base import Task
 from fedunlearn.tasks.randomness import isolated_seed
-from fedunlearn.tasks.training import modes_kept, shuffled_batches, train_locally
+from fedunlearn.tasks.training import modes_kept, repeated_batches, train_locally
 
 RATE, MOMENTUM, CLIP, EPOCHS, BATCH = 0.01, 0.9, 5.0, 5, 128
 """The ascent of the authors' notebook."""
@@ -151,18 +151,17 @@ def ascend(
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()  # what is to go shall not shape the statistics of what stays
-        for _ in range(ascent.epochs):
-            for batch in shuffled_batches(len(samples), BATCH, generator, pairs_needed=False):
-                optimizer.zero_grad()
-                loss = task.loss(model, task.inputs(samples.inputs[batch]), samples.labels[batch]).mean()
-                (-loss).backward()
-                torch.nn.utils.clip_grad_norm_(moving, ascent.clip)
-                optimizer.step()
-                batches, total = batches + 1, total + float(loss.detach())
-                vector = project(flatten(model.state_dict(), names), centre, within)
-                model.load_state_dict(with_weights(model.state_dict(), names, vector))
-                if float((vector - own) @ (vector - own)) > ascent.stop:
-                    return batches, total / batches
+        for batch in repeated_batches(len(samples), ascent.epochs, BATCH, generator):
+            optimizer.zero_grad()
+            loss = task.loss(model, task.inputs(samples.inputs[batch]), samples.labels[batch]).mean()
+            (-loss).backward()
+            torch.nn.utils.clip_grad_norm_(moving, ascent.clip)
+            optimizer.step()
+            batches, total = batches + 1, total + float(loss.detach())
+            vector = project(flatten(model.state_dict(), names), centre, within)
+            model.load_state_dict(with_weights(model.state_dict(), names, vector))
+            if float((vector - own) @ (vector - own)) > ascent.stop:
+                break
     return batches, total / batches
 
 
