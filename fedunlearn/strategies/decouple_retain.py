@@ -40,7 +40,7 @@ _THRESHOLD, _RETAINED, _ERROR, _ORIGINAL_ERROR, _STOPPED = (
 
 @dataclass(frozen=True)
 class DecoupleRetain:
-    """The target climbs its loss until 95 % of its outputs are displaced by lambda, then the others train on theirs.
+    """The target climbs until 95 % of its outputs are displaced by lambda, then the others train on what they keep.
 
     Lambda is the 95 % quantile of the original's errors on images that those who stay hold out, read off pooled
     histograms: a displacement that large cannot be the model's usual error. The target takes at most `max_steps` (50)
